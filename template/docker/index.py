@@ -1,0 +1,57 @@
+"""Ask the Python index which versions it has: the user's own index where pip.conf names one."""
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import requests
+from distributions import normalise, same_version
+from errors import BuildError
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+
+
+def index_url():
+    """Return the address of the index, from the mirror's setting or else from Poetry's own default."""
+    if os.environ.get("POETRY_PYPI_MIRROR_URL"):
+        return os.environ["POETRY_PYPI_MIRROR_URL"].rstrip("/")
+    from poetry.repositories.pypi_repository import PyPiRepository
+
+    return PyPiRepository()._base_url.rstrip("/") + "/simple"
+
+
+def file_versions(page):
+    """Return the versions of the files that an index's page of one project (HTML or JSON, PEP 503/691) names."""
+    found = set()
+    for name in set(re.findall(r"[\w.+!-]+\.(?:whl|tar\.gz|zip)\b", page)):
+        try:
+            parse = parse_wheel_filename if name.endswith(".whl") else parse_sdist_filename
+            found.add(str(parse(name)[1]))
+        except (InvalidWheelFilename, InvalidSdistFilename, ValueError):
+            continue
+    return found
+
+
+def has_version(wanted):
+    """Return, for each (name, version), whether the index has that release.
+
+    Raises BuildError when the index cannot be reached: a lock made without knowing would be wrong.
+    """
+    session = requests.Session()
+    base = index_url()
+
+    def ask(item):
+        name, version = item
+        answer = session.get(f"{base}/{normalise(name)}/", timeout=60)
+        if answer.status_code == 404:
+            return False
+        answer.raise_for_status()
+        return any(same_version(version, found) for found in file_versions(answer.text))
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(ask, wanted))
+    except requests.RequestException as error:
+        raise BuildError(
+            f"the Python index does not answer: {type(error).__name__}. The old locks are as they were.\n"
+            "Is this machine on the network? An index of your own goes into pip.conf (index-url), its certificate into SSL_CERT_FILE."
+        ) from None

@@ -1,0 +1,57 @@
+"""Register the Jupyter kernel, and start it once.
+
+Kernels read no profile and know no entry point, so kernel.json carries what the activation sets.
+It is written by ipykernel itself, which knows the arguments that its version wants. Then the kernel
+is started through the name that notebooks will ask for, and must answer from this environment.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def start_and_ask(name, code):
+    """Start kernel `name`, run `code`, and return what it printed. Raises RuntimeError where it does not answer."""
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name=name, startup_timeout=60)
+    printed = []
+    try:
+        client.execute_interactive(
+            code, timeout=60, allow_stdin=False,
+            output_hook=lambda message: printed.append(message["content"].get("text", "") or str(message["content"].get("evalue", ""))),
+        )
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return "".join(printed).strip()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kernel", type=Path, required=True, help="JSON file with name and display_name")
+    parser.add_argument("--variables", type=Path, required=True, help="JSON file of what the activation sets")
+    parser.add_argument("--prefix", required=True)
+    options = parser.parse_args()
+
+    kernel = json.loads(options.kernel.read_text())
+    try:
+        from ipykernel.kernelspec import install
+    except ImportError:
+        sys.exit("\nERROR: environment.yml: a kernel is asked for, and ipykernel is not in the environment. Add it, then: make env-update\n")
+    install(prefix=options.prefix, kernel_name=kernel["name"], display_name=kernel["display_name"],
+            env=json.loads(options.variables.read_text()))
+
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(HOME=home, JUPYTER_DATA_DIR=home, JUPYTER_RUNTIME_DIR=home, IPYTHONDIR=home, PYTHONDONTWRITEBYTECODE="1")
+        found = start_and_ask(kernel["name"], "import sys; print(sys.prefix)")
+    if found != options.prefix:
+        sys.exit(f"\nERROR: kernel {kernel['name']} runs in {found or 'nothing'}, not in {options.prefix}.\n")
+    print(f"kernel: {kernel['name']} ({kernel['display_name']}) starts in {found}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
