@@ -1,0 +1,137 @@
+"""Fixtures along the way of the data: template -> project -> locks -> images -> container."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import container, network, template
+from tests.harness.project import Project
+from tests.harness.variants import Variant, variants
+from tests.mirror import web
+
+os.environ.update(template.isolated())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--network", choices=["auto", "public", "mirror"], default="auto", help="where packages and base images come from")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for `variant` on each row of the table, and one that asks for `built` on each built row."""
+    for name, only_built in (("variant", False), ("built", True)):
+        if name in metafunc.fixturenames:
+            rows = variants(built=only_built)
+            metafunc.parametrize(name, rows, ids=str, indirect=only_built, scope="session")
+
+
+# --- how many tests looked into a container --------------------------------------------------------
+
+inside: set[str] = set()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note which tests ran on a built image."""
+    started = container.started
+    yield
+    if container.started > started:
+        inside.add(item.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
+    """Report how many tests ran inside containers, and how many containers there were."""
+    terminalreporter.write_line(f"{len(inside)} tests ran inside containers ({container.started} containers started)")
+
+
+# --- the way of the data ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def template_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working tree as a git repository whose newest tag is the working tree."""
+    return template.snapshot(tmp_path_factory.mktemp("template") / "couplet")
+
+
+@pytest.fixture
+def render(template_repository: Path, tmp_path: Path):
+    """A function that renders answers into a new project."""
+
+    def make(folder: str = "project", **answers) -> Project:
+        path = template.render(template_repository, tmp_path / folder, {"project_name": "Sea Ice", **answers})
+        return Project(path, f"couplet-test-{tmp_path.name.replace('_', '-').lower()}")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def package_sources(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An engine and package sources; the value is `public` or `mirror`."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def progress(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n  {text}", end="", flush=True)
+
+    with network.ready(request.config.getoption("--network"), progress) as chosen:
+        yield chosen
+
+
+@pytest.fixture(scope="session")
+def docker_compose_file() -> str:
+    """For pytest-docker: the services of the closed network."""
+    return str(web.COMPOSE)
+
+
+@pytest.fixture(scope="session")
+def docker_compose_project_name() -> str:
+    return "couplet-mirror"
+
+
+@pytest.fixture(scope="session")
+def docker_cleanup() -> list[str]:
+    """The mirror stops what it started itself: a shell beside the tests may be using it."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def sources(package_sources: str, request: pytest.FixtureRequest) -> str:
+    """Package sources that answer: on the closed network, the channel's web server as pytest-docker sees it."""
+    if package_sources == "mirror":
+        os.environ.update(web.environment_now())
+        services = request.getfixturevalue("docker_services")
+        address = f"http://127.0.0.1:{services.port_for('channel', 80)}"
+        services.wait_until_responsive(timeout=30.0, pause=0.2, check=lambda: web.answers(address))
+    return package_sources
+
+
+@pytest.fixture(scope="session")
+def built(request: pytest.FixtureRequest, template_repository: Path, sources: str, tmp_path_factory) -> Iterator[Project]:
+    """A variant of the table, locked and with both images built by make, as its user would."""
+    variant: Variant = request.param
+    path = template.render(template_repository, tmp_path_factory.mktemp(variant.name) / "project", variant.answers)
+    project = Project(path, f"couplet-test-{variant.name}")
+    began = time.monotonic()
+    project.make("build")
+    project.make("build-dev")
+    request.config.stash.setdefault(seconds, {})[variant.name] = time.monotonic() - began
+    yield project
+
+
+seconds: pytest.StashKey[dict[str, float]] = pytest.StashKey()
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path):
+    """A function that copies a project, locks included, to be broken on purpose."""
+
+    def make(project: Project) -> Project:
+        shutil.copytree(project.path, tmp_path / "copy", symlinks=True)
+        return Project(tmp_path / "copy", f"{project.images}-copy")
+
+    return make

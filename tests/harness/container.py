@@ -1,0 +1,53 @@
+"""A container that a test looks into: one object owns its life."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import testinfra
+from testinfra.host import Host
+
+from tests.harness.project import Done
+
+started = 0
+"""Containers that were started so far: the summary reports it."""
+
+
+def docker(*words: str, stdin: str | None = None, timeout: float = 300, check: bool = True) -> Done:
+    """Run the docker command. Raises AssertionError, showing its output, when it fails and `check` holds."""
+    global started
+    started += words[0] == "run"
+    done = subprocess.run(
+        ["docker", *words], input=stdin or "", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
+    )
+    assert not check or done.returncode == 0, f"docker {' '.join(words)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
+    return Done(done.returncode, done.stdout)
+
+
+@contextmanager
+def running(image: str, *options: str, command: tuple[str, ...] = ("sleep", "infinity")) -> Iterator[Host]:
+    """A running container of `image`, as testinfra sees it; removed at the end, whatever happens."""
+    name = docker("run", "--detach", *options, image, *command).output.strip().splitlines()[-1]
+    try:
+        yield testinfra.get_host(f"docker://{name}")
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
+@contextmanager
+def derived(image: str, instructions: str) -> Iterator[str]:
+    """An image made of `image` and some Dockerfile instructions: how tests break what should hold."""
+    name = f"{image.replace(':', '-')}-derived:{abs(hash(instructions))}"
+    docker("buildx", "build", "--quiet", "--tag", name, "-", stdin=f"FROM {image}\n{instructions}\n")
+    try:
+        yield name
+    finally:
+        docker("image", "rm", "--force", name)
+
+
+def run(image: str, *command: str, options: tuple[str, ...] = (), stdin: str | None = None, check: bool = True) -> str:
+    """Return what a command prints in a new container, as a user would call it."""
+    interactive = ("--interactive",) if stdin is not None else ()
+    return docker("run", "--rm", *interactive, *options, image, *command, stdin=stdin, check=check).output

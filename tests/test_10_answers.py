@@ -1,0 +1,81 @@
+"""Answers: what Copier asks, what it refuses, what it records."""
+
+from __future__ import annotations
+
+import tomllib
+
+import copier.errors
+import pytest
+import yaml
+
+from tests.harness import template
+from tests.harness.variants import variants
+
+
+def test_every_question_file_is_included():
+    included = {str(name) for name in template.questions()}
+    for file in (template.REPOSITORY / "questions").glob("*.yml"):
+        assert yaml.safe_load(file.read_text()).keys() <= included, f"{file.name} is not included in copier.yml"
+
+
+def test_the_table_answers_only_questions_that_exist():
+    for variant in variants():
+        assert variant.answers.keys() <= template.questions().keys(), variant.name
+
+
+def test_an_answer_to_no_question_is_refused_by_the_harness(render):
+    with pytest.raises(AssertionError, match="no such question.*licence"):
+        render(licence="MIT")
+
+
+def test_a_name_is_enough(render):
+    project = render(project_name="Sea Ice")
+    metadata = tomllib.loads((project.path / "pyproject.toml").read_text())
+    assert metadata["project"]["name"] == "sea-ice"
+    assert project.package == "sea_ice"
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"project_name": ""}, "needs a name"),
+        ({"project_name": " Sea Ice"}, "blanks"),
+        ({"project_name": "Sea\nIce"}, "one line"),
+        ({"project_name": "海氷"}, "answer package_name too"),
+        ({"project_name": "class"}, "answer package_name with another"),
+        ({"project_name": "NumPy"}, "answer package_name with another"),
+        ({"package_name": "Sea-Ice"}, "letters, digits and underscores"),
+        ({"package_name": "sea__ice"}, "two in a row"),
+        ({"author_email": "nobody"}, "not an e-mail address"),
+        ({"author_name": "A <b>"}, "without < and >"),
+        ({"kernel_name": "Sea Ice"}, "letters a to z"),
+        ({"platforms": ["osx-arm64"]}, "needs a Linux platform"),
+        ({"python_version": "2.7"}, "python_version"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_a_bad_answer_is_refused_with_a_reason(render, tmp_path, answers, message):
+    with pytest.raises((ValueError, copier.errors.CopierError), match=message):
+        render(**answers)
+    assert not (tmp_path / "project").exists(), "something was left behind"
+
+
+def test_a_name_that_starts_with_a_digit_makes_a_package(render):
+    assert render(project_name="3D Ice").package == "project_3d_ice"
+
+
+def test_a_hidden_answer_given_on_the_command_line_is_recorded(render):
+    """`--data license=MIT` must still hold at the next update, though the question is not asked."""
+    recorded = yaml.safe_load((render(license="MIT").path / ".copier-answers.yml").read_text())
+    assert recorded["license"] == "MIT"
+    assert "author_name" not in recorded
+
+
+def test_nothing_in_copier_yml_needs_trust(render, template_repository, tmp_path):
+    """The twin of every render above: one task, and Copier refuses without --trust."""
+    copy = template.snapshot(tmp_path / "with-a-task")
+    (copy / "copier.yml").write_text((copy / "copier.yml").read_text().replace("_subdirectory", "_tasks: ['true']\n_subdirectory", 1))
+    template.git(copy, "commit", "--quiet", "--all", "--message", "A task")
+    template.git(copy, "tag", "v9999.0.1")
+    with pytest.raises(copier.errors.UnsafeTemplateError):
+        template.render(copy, tmp_path / "refused", {"project_name": "Sea Ice"}, version="v9999.0.1")

@@ -1,0 +1,112 @@
+"""Rendered repository: every file of every variant, read by its own parser."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from tests.harness import template
+from tests.harness.project import Project
+from tests.harness.variants import Variant
+
+SHELL = ("entrypoint.sh", "scripts/*.sh", "docker/*.sh")
+TARGETS = ["help", "build", "shell", "run", "env-update", "env-bootstrap", "env-check", "test", "lint", "docker-prune"]
+
+
+@pytest.fixture(scope="session")
+def rendered(template_repository, tmp_path_factory):
+    """A function that renders a variant once."""
+    done = {}
+
+    def make(variant: Variant) -> Project:
+        if variant.name not in done:
+            path = template.render(template_repository, tmp_path_factory.mktemp(variant.name) / "project", variant.answers)
+            done[variant.name] = Project(path, "not-built")
+        return done[variant.name]
+
+    return make
+
+
+def test_every_file_parses(rendered, variant):
+    project = rendered(variant)
+    for file in filter(lambda path: path.is_file(), project.path.rglob("*")):
+        text = file.read_text()
+        if file.suffix in (".yml", ".yaml"):
+            yaml.safe_load(text)
+        elif file.suffix == ".toml":
+            tomllib.loads(text)
+        elif file.suffix in (".json", ".ipynb"):
+            json.loads(text)
+        elif file.suffix == ".py":
+            compile(text, file.name, "exec")
+
+
+def test_no_template_syntax_is_left(rendered, variant):
+    project = rendered(variant)
+    for file in filter(lambda path: path.is_file(), project.path.rglob("*")):
+        assert not re.search(r"[{]%|%[}]", str(file) + file.read_text()), file
+        without_formats = re.sub(r"\$\{\{.*?\}\}|\{\{\.[\w.]+\}\}", "", file.read_text())  # GitHub's and Docker's
+        assert "{{" not in without_formats, file
+
+
+def test_hostile_answers_arrive_as_they_were_given(rendered, variant):
+    project = rendered(variant)
+    metadata = tomllib.loads((project.path / "pyproject.toml").read_text())["project"]
+    for key, value in (("description", "project_description"),):
+        if value in variant.answers:
+            assert metadata[key] == variant.answers[value]
+    if "author_name" in variant.answers:
+        assert metadata["authors"][0]["name"] == variant.answers["author_name"]
+    if "kernel_display_name" in variant.answers:
+        assert project.kernel["display_name"] == variant.answers["kernel_display_name"]
+        notebook = json.loads((project.path / "notebooks/example.ipynb").read_text())
+        assert notebook["metadata"]["kernelspec"]["display_name"] == variant.answers["kernel_display_name"]
+    assert yaml.safe_load((project.path / ".copier-answers.yml").read_text())["project_name"] == variant.answers["project_name"]
+
+
+def test_there_are_no_locks_to_collide_with_at_an_update(rendered, variant):
+    assert not [name for name in rendered(variant).locks() if name != "pyproject.toml"]
+
+
+def test_the_shell_files_are_sound(rendered, variant):
+    files = [str(file) for pattern in SHELL for file in sorted(rendered(variant).path.glob(pattern))]
+    assert len(files) > 8
+    subprocess.run(["shellcheck", "--external-sources", "--exclude=SC1090,SC1091", *files], check=True)
+
+
+def test_the_python_files_are_sound(rendered, variant):
+    subprocess.run(["ruff", "check", "--isolated", "--select=E4,E7,E9,F,I,B,UP", "--line-length=130", "."], cwd=rendered(variant).path, check=True)
+
+
+def test_every_target_is_there(rendered, variant):
+    project = rendered(variant)
+    targets = TARGETS + (["lab"] if project.kernel else [])
+    shown = subprocess.run(["make"], cwd=project.path, capture_output=True, text=True, check=True).stdout
+    for target in targets:
+        assert re.search(rf"^  {target} ", shown, re.M), f"`make` does not list {target}"
+        subprocess.run(["make", "-n", target], cwd=project.path, capture_output=True, check=True)
+    assert ("lab" in shown) == bool(project.kernel)
+
+
+def test_the_kernel_comes_and_goes_with_its_answer(rendered, variant):
+    project = rendered(variant)
+    names = yaml.safe_load((project.path / "environment.yml").read_text())["dependencies"]
+    for there in ((project.path / "notebooks").exists(), "ipykernel" in names, "jupyterlab" in (project.path / "pyproject.toml").read_text()):
+        assert there == bool(project.kernel)
+
+
+def test_scripts_can_be_run(rendered, variant):
+    for file in [rendered(variant).path / "entrypoint.sh", *(rendered(variant).path / "scripts").glob("*.sh")]:
+        assert file.stat().st_mode & 0o111, f"{file.name} has no run bit"
+
+
+def test_no_secret_or_history_can_enter_the_build(rendered, variant):
+    """.dockerignore lets in what it names and nothing else: the first pattern excludes everything."""
+    patterns = [line for line in (rendered(variant).path / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert patterns[0] == "*"
+    assert {"**/.env", "**/.git", "**/*.pem", "**/*.key"} <= set(patterns)
