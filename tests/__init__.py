@@ -1,0 +1,1 @@
+"""Tests of the template, and what they need (harness, mirror)."""
