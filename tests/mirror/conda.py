@@ -1,0 +1,110 @@
+"""A real conda as a conda package: conda 24.7.1, which the wheel of conda-lock 4.0.3 carries, as the package it once was.
+
+conda itself is not on PyPI.  conda-lock vendors all of it but for its shell files, with the imports renamed; here they
+get their names back, and the shell files are written anew from what conda's documentation says that they do.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from .package import PLACEHOLDER
+
+VERSION = "24.7.1"
+VENDORED_BY = "conda-lock==4.0.3"
+INSIDE = "conda_lock/_vendor/conda/"
+RENAMED = (("conda_lock._vendor.conda", "conda"), ("conda_lock.vendor.conda", "conda"))
+
+DEPENDS = [
+    "archspec", "boltons >=23.0.0", "conda-package-handling >=2.2.0", "conda-package-streaming >=0.9.0", "distro", "frozendict",
+    "jsonpatch", "packaging", "platformdirs", "pluggy >=1.0.0", "pycosat", "requests", "ruamel.yaml", "setuptools",
+    "tqdm", "truststore", "zstandard",
+]  # fmt: skip
+"""What conda imports, by conda's names."""
+
+METADATA = f"Metadata-Version: 2.1\nName: conda\nVersion: {VERSION}\nSummary: a package and environment manager\n"
+
+ENTRY = f"""#!{PLACEHOLDER}/bin/python
+import sys
+
+from conda.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+CONDA_SH = f"""# Defines the shell function `conda`, so that `conda activate` can change the shell that calls it.
+export CONDA_EXE='{PLACEHOLDER}/bin/conda'
+export CONDA_PYTHON_EXE='{PLACEHOLDER}/bin/python'
+export _CE_M=''
+export _CE_CONDA=''
+
+__conda_apply() {{
+    \\local __conda_commands
+    __conda_commands="$("$CONDA_EXE" shell.posix "$@")" || \\return
+    \\eval "$__conda_commands"
+    \\hash -r
+}}
+
+conda() {{
+    case "${{1-}}" in
+        activate | deactivate)
+            __conda_apply "$@"
+            ;;
+        install | update | upgrade | remove | uninstall)
+            "$CONDA_EXE" "$@" || \\return
+            __conda_apply reactivate
+            ;;
+        *)
+            "$CONDA_EXE" "$@"
+            ;;
+    esac
+}}
+
+if [ -z "${{CONDA_SHLVL+x}}" ]; then
+    export CONDA_SHLVL=0
+    PATH="{PLACEHOLDER}/condabin${{PATH:+":$PATH"}}"
+    export PATH
+    # an interactive shell with nounset must not trip over it
+    if [ -z "${{PS1+x}}" ]; then PS1=; fi
+fi
+"""
+
+ACTIVATE = f""". '{PLACEHOLDER}/etc/profile.d/conda.sh' && conda activate "$@"
+"""
+DEACTIVATE = f""". '{PLACEHOLDER}/etc/profile.d/conda.sh' && conda deactivate
+"""
+
+
+def stage(wheel: Path, folder: Path, minor: str) -> None:
+    """Lay out conda's files from conda-lock's wheel."""
+    site = folder / f"lib/python{minor}/site-packages"
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.startswith(INSIDE) and not name.endswith("/"):
+                _write(site / "conda" / name.removeprefix(INSIDE), _with_own_name(name, archive.read(name)))
+    info = site / f"conda-{VERSION}.dist-info"
+    _write(info / "METADATA", METADATA.encode())
+    _write(info / "INSTALLER", b"conda\n")
+    _write(info / "entry_points.txt", b"[console_scripts]\nconda = conda.cli:main\n")
+    for place in ("bin/conda", "condabin/conda"):
+        _write(folder / place, ENTRY.encode(), executable=True)
+    # the second place is where `conda shell.bash hook` reads it
+    for place in (folder / "etc/profile.d/conda.sh", site / "conda/shell/etc/profile.d/conda.sh"):
+        _write(place, CONDA_SH.encode())
+    _write(folder / "bin/activate", ACTIVATE.encode())
+    _write(folder / "bin/deactivate", DEACTIVATE.encode())
+
+
+def _with_own_name(name: str, content: bytes) -> bytes:
+    if name.endswith(".py"):
+        for vendored, own in RENAMED:
+            content = content.replace(vendored.encode(), own.encode())
+    return content
+
+
+def _write(path: Path, content: bytes, *, executable: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o755 if executable else 0o644)

@@ -1,0 +1,61 @@
+"""Build CPython from Debian's source packages, once for each recipe: the slow part, so it is kept in the cache."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import cache, engine
+from .cache import HERE, Progress
+from .engine import Engine
+from .images import BUILD, BUILD_RECIPE
+
+SUITES = {"3.11": "bookworm", "3.13": "trixie"}
+"""Which Debian release carries the source of which Python."""
+
+PREFIX = "/couplet-python"
+"""The prefix in the text files of a build (also in build-cpython.sh): whoever installs it puts another in its place."""
+
+RECIPE = HERE / "build-cpython.sh"
+
+
+def ensure(on: Engine, progress: Progress) -> dict[str, Path]:
+    """The folder of each Python, built when it is missing: two at a time, since configure uses one core only."""
+
+    def one(minor: str) -> Path:
+        suite = SUITES[minor]
+        target = cache.root() / "cpython" / f"{minor}-{cache.key(RECIPE, suite, BUILD_RECIPE)}"
+
+        def build(half: Path) -> None:
+            half.mkdir(parents=True)
+            mounts = [f"--volume={half}:/out", f"--volume={RECIPE}:/build.sh:ro", *host_ca_mount()]
+            name = f"couplet-mirror-cpython-{minor}"
+            # a killed run may have left its container at work on a folder that is gone
+            engine.docker(on, "rm", "--force", name)
+            words = ["run", "--rm", "--name", name, *mounts, BUILD, "bash", "/build.sh", minor, suite]
+            with cache.step(f"CPython {minor} from Debian's source (a few minutes)", progress):
+                engine.docker(on, *words, log=cache.root() / "log" / f"cpython-{minor}.log")
+
+        cache.build_once(target, build)
+        return target
+
+    with ThreadPoolExecutor(len(SUITES)) as pool:
+        return dict(zip(SUITES, pool.map(one, SUITES), strict=True))
+
+
+def version(folder: Path) -> str:
+    """The full version of a build, such as ``3.13.5``."""
+    return (folder / "version").read_text().strip()
+
+
+def host_ca() -> Path | None:
+    """The bundle of certificate authorities that this machine trusts, if it has one."""
+    chosen = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or "/etc/ssl/certs/ca-certificates.crt"
+    return Path(chosen) if Path(chosen).is_file() else None
+
+
+def host_ca_mount() -> list[str]:
+    """Options of ``docker run`` that let a container trust what this machine trusts, leaving no trace in an image."""
+    bundle = host_ca()
+    return [f"--volume={bundle}:/etc/ssl/certs/ca-certificates.crt:ro"] if bundle else []

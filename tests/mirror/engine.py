@@ -1,0 +1,326 @@
+"""Find a Docker engine, or make a private one.  Standard library only: it is needed on the open network too.
+
+A reachable engine is used as it is.  Otherwise, on Debian or Ubuntu as root, the distribution's engine is installed
+and started by hand, with its data, socket and bridge apart from any other engine's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import ipaddress
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import cache, debian
+
+Progress = Callable[[str], None]
+
+OLDEST = 23
+"""The first engine whose built-in Dockerfile front end knows heredocs and ``COPY --link``."""
+
+PACKAGES = ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2"]
+BRIDGE = "couplet0"
+NETWORKS = ["172.29.240.0/24", "10.213.77.0/24", "192.168.213.0/24"]
+"""Private ranges to try for the engine's bridge; the first that this machine does not route yet is taken."""
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+
+class EngineError(RuntimeError):
+    """No engine can be had; the message says what to install."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine to build with: the DOCKER_HOST value ("" is the client's default), whether it is ours, its version."""
+
+    host: str
+    private: bool
+    version: str
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment, with DOCKER_HOST naming the engine."""
+        return {**os.environ, "DOCKER_HOST": self.host} if self.host else dict(os.environ)
+
+
+def ensure(progress: Progress = print) -> Engine:
+    """A working engine: a reachable one, else a private one, installed and started when need be."""
+    found = find()
+    if found:
+        return found
+    with cache.lock("engine", progress=progress):
+        return _private(progress)[0]
+
+
+def find() -> Engine | None:
+    """The engine to use that already runs, or None."""
+    return _reachable() or _running()
+
+
+def stop() -> bool:
+    """Stop the private engine; True when one ran.  Other engines are never touched."""
+    keep_marker().unlink(missing_ok=True)
+    with cache.lock("engine"):
+        return _stop()
+
+
+@contextlib.contextmanager
+def session(progress: Progress = print) -> Iterator[Engine]:
+    """An engine for the length of a block.
+
+    A private engine that a session started is stopped by the last session to end, unless ``up`` asked to keep it.
+    """
+    with cache.lock("users", shared=True) as users:
+        engine = _reachable()
+        if engine is None:
+            with cache.lock("engine", progress=progress):
+                engine, started = _private(progress)
+                if started:
+                    _session_marker().touch()
+        try:
+            yield engine
+        finally:
+            if engine.private:
+                _leave(users)
+
+
+def keep() -> None:
+    """Let the private engine outlive the sessions that use it."""
+    keep_marker().touch()
+
+
+def keep_marker() -> Path:
+    """The file whose presence keeps the private engine running."""
+    return folder() / "keep"
+
+
+def folder() -> Path:
+    """The private engine's folder: data, socket, log."""
+    path = cache.root() / "engine"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def gateway(engine: Engine) -> str:
+    """The address at which containers of the default network reach this machine."""
+    shown = docker(engine, "network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}")
+    for entry in json.loads(shown):
+        if entry.get("Gateway"):
+            return entry["Gateway"]
+        if ":" not in entry["Subnet"]:
+            return str(next(ipaddress.ip_network(entry["Subnet"], strict=False).hosts()))
+    raise EngineError("the engine's network `bridge` has no address; look at `docker network inspect bridge`")
+
+
+def docker(engine: Engine, *words: str | Path, **options) -> str:
+    """Run a docker command against the engine and return its output."""
+    return cache.run(["docker", *words], error=EngineError, env=engine.environment(), **options)
+
+
+def _reachable() -> Engine | None:
+    version = _server_version(None)
+    private_socket = f"unix://{_socket()}"
+    ours = os.environ.get("DOCKER_HOST") == private_socket
+    if version and debian.major(version) >= OLDEST and _has_buildx():
+        return Engine(private_socket if ours else "", ours, version)
+    return None
+
+
+def _running() -> Engine | None:
+    host = f"unix://{_socket()}"
+    version = _server_version(host) if _socket().exists() else ""
+    return Engine(host, True, version) if version else None
+
+
+def _private(progress: Progress) -> tuple[Engine, bool]:
+    """The private engine, and whether it was started just now.  The caller holds the engine lock."""
+    running = _running()
+    if running:
+        return running, False
+    if not debian.is_debian_like() or not shutil.which("apt-get"):
+        raise EngineError(_advice("and this is not Debian or Ubuntu, where one could be set up"))
+    if os.geteuid() != 0:
+        raise EngineError(_advice("and setting one up needs root"))
+    progress("no Docker engine in reach: a private one is set up (the distribution's packages, no system service)")
+    _install(progress)
+    with cache.step("start of the private engine", progress):
+        return _start(), True
+
+
+def _advice(reason: str) -> str:
+    return (
+        f"no Docker engine of version {OLDEST} or newer with buildx answers, {reason}.  Install Docker Engine "
+        "(docs.docker.com/engine/install), start it, and check that `docker version` and `docker buildx version` work."
+    )
+
+
+def _install(progress: Progress) -> None:
+    if _engine_program() and all(debian.installed(name) for name in PACKAGES):
+        return
+    try:
+        if not debian.candidate("docker.io"):
+            debian.update(progress)
+        release = None
+        if debian.major(debian.candidate("docker.io")) < OLDEST:
+            if debian.os_release().get("ID") != "debian":
+                raise EngineError(_advice("and the docker.io package of this release is too old"))
+            debian.add_newer(progress)
+            release = debian.NEWER
+        wanted = [name for name in PACKAGES if release or debian.candidate(name)]
+        debian.install(wanted, progress, release=release)
+    except debian.AptError as error:
+        raise EngineError(_advice(f"and apt could not install one: {error}")) from error
+
+
+def _engine_program() -> str:
+    return shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
+
+
+def _start() -> Engine:
+    _bridge()
+    home = folder()
+    log = home / "dockerd.log"
+    _state().mkdir(parents=True, exist_ok=True)
+    _session_marker().unlink(missing_ok=True)
+    _pidfile().unlink(missing_ok=True)
+    command = [
+        _engine_program(),
+        f"--data-root={home / 'data'}",
+        f"--exec-root={_state() / 'exec'}",
+        f"--pidfile={_pidfile()}",
+        f"--host=unix://{_socket()}",
+        f"--bridge={BRIDGE}",
+        # no systemd here that could own the containers' control groups
+        "--exec-opt=native.cgroupdriver=cgroupfs",
+    ]
+    if Path("/etc/docker/daemon.json").exists():
+        # a system engine's settings (its data folder, its network) must not leak into this one
+        own = home / "daemon.json"
+        own.write_text("{}\n")
+        command.append(f"--config-file={own}")
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/", env=_daemon_env()
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        running = _running()
+        if running:
+            return running
+        if process.poll() is not None:
+            break
+        time.sleep(0.2)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+    raise EngineError(f"the private engine did not come up; the end of {log}:\n{tail}")
+
+
+def _daemon_env() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+
+
+def _bridge() -> None:
+    """Make the engine's bridge, if it is not there."""
+    shown = subprocess.run(["ip", "-4", "-o", "addr", "show", "dev", BRIDGE], capture_output=True, text=True, check=False)
+    if shown.returncode == 0 and "inet " in shown.stdout:
+        return
+    network = _free_network()
+    address = str(next(network.hosts()))
+    if shown.returncode:
+        cache.run(["ip", "link", "add", BRIDGE, "type", "bridge"], error=EngineError)
+    cache.run(["ip", "addr", "add", f"{address}/{network.prefixlen}", "dev", BRIDGE], error=EngineError)
+    cache.run(["ip", "link", "set", BRIDGE, "up"], error=EngineError)
+
+
+def _free_network() -> ipaddress.IPv4Network:
+    routes = json.loads(cache.run(["ip", "-4", "-json", "route", "show", "table", "all"], error=EngineError) or "[]")
+    taken = []
+    for route in routes:
+        with contextlib.suppress(ValueError):
+            taken.append(ipaddress.IPv4Network(route["dst"], strict=False))
+    for text in NETWORKS:
+        network = ipaddress.IPv4Network(text)
+        if not any(network.overlaps(other) for other in taken if other.prefixlen):
+            return network
+    raise EngineError(f"every private range that the engine may use is routed already: {', '.join(NETWORKS)}")
+
+
+def _stop() -> bool:
+    pid = _pid()
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _pid() is not None:
+        if time.monotonic() > deadline:
+            raise EngineError(f"the private engine (process {pid}) did not stop within {STOP_SECONDS} s; see {folder()}/dockerd.log")
+        time.sleep(0.1)
+    for path in (_socket(), _pidfile(), _session_marker()):
+        path.unlink(missing_ok=True)
+    subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
+    return True
+
+
+def _leave(users: int) -> None:
+    with cache.lock("engine"):
+        if keep_marker().exists() or not _session_marker().exists():
+            return
+        try:
+            # only the last holder can turn its shared lock into an exclusive one
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        _stop()
+
+
+def _pid() -> int | None:
+    """The private engine's process, if it runs: the file's number alone may by now be someone else's."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(_pidfile().read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if f"--pidfile={_pidfile()}".encode() in words:
+            return pid
+    return None
+
+
+def _state() -> Path:
+    # short: a socket's path has 107 characters at most, and containerd makes its own below this
+    return Path("/run/couplet") / cache.key(str(cache.root()))[:8] if os.geteuid() == 0 else folder()
+
+
+def _socket() -> Path:
+    return _state() / "docker.sock"
+
+
+def _pidfile() -> Path:
+    return _state() / "dockerd.pid"
+
+
+def _session_marker() -> Path:
+    return folder() / "started-by-a-session"
+
+
+def _server_version(host: str | None) -> str:
+    """The version of the engine at a host (None: the client's default), or an empty string."""
+    if not shutil.which("docker"):
+        return ""
+    environment = dict(os.environ, **({"DOCKER_HOST": host} if host else {}))
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        asked = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"],
+            capture_output=True, text=True, check=False, timeout=15, env=environment,
+        )  # fmt: skip
+        return asked.stdout.strip() if asked.returncode == 0 else ""
+    return ""
+
+
+def _has_buildx() -> bool:
+    return subprocess.run(["docker", "buildx", "version"], capture_output=True, check=False).returncode == 0
