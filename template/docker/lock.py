@@ -68,8 +68,13 @@ def solve_conda(project, platform, held):
     target = Path("/tmp", f"conda-lock-{platform}.yml")
     target.unlink(missing_ok=True)
     pins = "&".join(f"{name}={entry['version']}" for name, entry in sorted(held.items()))
+    # conda-lock carries a conda of its own, whose idea of the root prefix would reach the real one
+    # and hide the settings in its root, a company's base image's for example.
+    clean = Path("/tmp/conda-as-it-is")
+    clean.write_text(f'#!/bin/sh\nunset CONDA_ROOT\nexec {CONDA} "$@"\n')
+    clean.chmod(0o755)
     done = subprocess.run(
-        [CONDA_LOCK, "lock", "--conda", CONDA, "--no-mamba", "--file", project / "environment.yml", "--platform", platform,
+        [CONDA_LOCK, "lock", "--conda", clean, "--no-mamba", "--file", project / "environment.yml", "--platform", platform,
          "--virtual-package-spec", Path(__file__).with_name("virtual-packages.yml"), "--lockfile", target],
         env={**os.environ, "CONDA_PINNED_PACKAGES": pins} if pins else None,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -1,0 +1,222 @@
+"""Locks: made in Docker alone, all together or not at all, and an error where they are stale."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+import tomllib
+
+import pytest
+
+from tests.harness.project import Project
+
+
+def check(project: Project) -> subprocess.CompletedProcess:
+    """Run `scripts/lock-state.sh check` with nothing but a shell's own tools."""
+    return subprocess.run(
+        ["sh", "scripts/lock-state.sh", "check", "."], cwd=project.path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+    )
+
+
+def edit(project: Project, file: str, old: str, new: str) -> None:
+    """Replace text in a file of the project, and be sure that it was there."""
+    path = project.path / file
+    assert old in path.read_text(), f"{file} has no {old!r}"
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+# --- what the locks say ----------------------------------------------------------------------------
+
+
+def test_the_first_build_made_the_locks(built):
+    assert {"conda-lock.yml", "conda-linux-64.lock", "poetry.lock"} <= built.locks().keys()
+    assert check(built).returncode == 0
+
+
+def test_the_locks_name_public_addresses_and_nothing_of_this_machine(built):
+    """A lock is the same with and without a mirror."""
+    text = "".join(content.decode() for content in built.locks().values())
+    addresses = {re.match(r"https?://[^/]+", url).group() for url in re.findall(r"https?://[^\s\"'>]+", text)}
+    assert "https://conda.anaconda.org" in addresses
+    assert not [address for address in addresses if re.search(r"//(\d|localhost|172\.)", address)]
+    assert str(built.path) not in text and "/home/" not in text and "/tmp/" not in text
+
+
+def test_poetry_is_held_to_every_distribution_of_condas(built):
+    """The pins, transitive ones included: python-dateutil comes to conda with ipykernel, to Poetry with pandas."""
+    pins = tomllib.loads((built.path / "pyproject.toml").read_text())["dependency-groups"]["conda"]
+    versions = dict(pin.split("==") for pin in pins)
+    conda = built.locked_by_conda()
+    assert versions["numpy"] == conda["numpy"][0]
+    if built.kernel:
+        assert versions["python-dateutil"] == conda["python-dateutil"][0]
+        assert "jupyter-client" in versions  # conda calls it jupyter_client: the name comes from its metadata
+    locked = {p["name"]: p["version"] for p in tomllib.loads((built.path / "poetry.lock").read_text())["package"]}
+    assert {name: locked[name] for name in versions} == versions
+
+
+def test_everything_but_the_pins_is_left_as_it_was_written(built, render):
+    """Comments and formatting of pyproject.toml survive the lock."""
+    fresh = render(**built_answers(built))
+    before = (fresh.path / "pyproject.toml").read_text()
+    after = (built.path / "pyproject.toml").read_text()
+    assert re.sub(r"conda = \[.*?\n\]", "conda = []", after, flags=re.S) == before
+
+
+def built_answers(project: Project) -> dict:
+    """Return the answers that a project was made with."""
+    import yaml
+
+    recorded = yaml.safe_load((project.path / ".copier-answers.yml").read_text())
+    return {key: value for key, value in recorded.items() if not key.startswith("_")}
+
+
+# --- staleness -------------------------------------------------------------------------------------
+
+STALE = {
+    "a dependency added to environment.yml": ("environment.yml", "  - numpy\n", "  - numpy\n  - requests\n", "environment.yml has changed"),
+    "a dependency added to pyproject.toml": ("pyproject.toml", '"pandas>=2.2",', '"pandas>=2.2",\n    "tqdm",', "pyproject.toml has changed"),
+    "a pin of conda's edited by hand": ("pyproject.toml", '"numpy==', '"numpy==1', "pyproject.toml has changed"),
+    "poetry.lock edited by hand": ("poetry.lock", 'name = "pandas"', 'name = "pandaz"', "poetry.lock has changed"),
+    "an explicit lock edited by hand": ("conda-linux-64.lock", "/numpy-", "/numpyy-", "conda-linux-64.lock was cut short or edited"),
+    "merge markers": ("poetry.lock", "[[package]]", "<<<<<<< before updating\n[[package]]", "poetry.lock has merge markers"),
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_a_stale_lock_is_an_error_that_says_what_to_run(built, copy_of, case):
+    project = copy_of(built)
+    file, old, new, message = STALE[case]
+    edit(project, file, old, new)
+    asked = check(project)
+    assert asked.returncode == 1 and message in asked.stderr and "make env-update" in asked.stderr
+    refused = project.make("build", fails=True, DOCKER_HOST="tcp://127.0.0.1:1")
+    assert message in refused.output, "make build has to refuse before it needs an engine"
+
+
+def test_a_lock_that_is_cut_short_is_an_error(built, copy_of):
+    project = copy_of(built)
+    lock = project.path / "conda-linux-64.lock"
+    lock.write_text("\n".join(lock.read_text().splitlines()[:-3]) + "\n")
+    assert "cut short" in check(project).stderr
+
+
+def test_a_missing_lock_is_an_error(built, copy_of):
+    project = copy_of(built)
+    (project.path / "poetry.lock").unlink()
+    asked = check(project)
+    assert asked.returncode == 2 and "no poetry.lock" in asked.stderr
+    assert "no poetry.lock" in project.make("build", fails=True).output
+
+
+HARMLESS = {
+    "the version of the project": ("pyproject.toml", 'version = "0.1.0"', 'version = "0.2.0"'),
+    "a comment": ("environment.yml", "channels:", "# conda-forge alone\nchannels:"),
+    "a setting of a tool": ("pyproject.toml", "line-length = 110", "line-length = 100"),
+}
+
+
+@pytest.mark.parametrize("case", HARMLESS)
+def test_what_no_lock_depends_on_makes_none_stale(built, copy_of, case):
+    project = copy_of(built)
+    edit(project, *HARMLESS[case])
+    assert check(project).returncode == 0, check(project).stderr
+
+
+def test_windows_line_ends_make_no_lock_stale(built, copy_of):
+    project = copy_of(built)
+    for name in ("environment.yml", "pyproject.toml", "conda-linux-64.lock"):
+        path = project.path / name
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert check(project).returncode == 0, check(project).stderr
+
+
+def test_env_check_needs_no_engine_and_takes_less_than_a_second(built):
+    began = time.monotonic()
+    shown = built.make("env-check", DOCKER_HOST="tcp://127.0.0.1:1")
+    assert "up to date" in shown.output
+    assert time.monotonic() - began < 5, "the promise is a second; five is where it is broken on any machine"
+
+
+# --- making them -----------------------------------------------------------------------------------
+
+
+def test_an_update_with_nothing_changed_changes_no_byte(built):
+    before = built.locks()
+    assert "up to date" in built.make("env-update").output
+    assert built.locks() == before
+
+
+def test_an_update_after_an_edit_moves_only_what_it_must(built, copy_of):
+    project = copy_of(built)
+    before = project.locked_by_conda()
+    edit(project, "pyproject.toml", '"pandas>=2.2",', '"pandas>=2.2",\n    "tabulate",')
+    shown = project.make("env-update").output
+    assert re.search(r"tabulate\s+- -> \S+\s+Poetry", shown), shown
+    assert project.locked_by_conda() == before
+    assert check(project).returncode == 0
+
+
+def test_files_that_make_writes_belong_to_who_ran_it(built):
+    for name in built.locks():
+        status = (built.path / name).stat()
+        assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid()), name
+    left = [path.name for path in built.path.iterdir() if path.name.startswith(".locks")]
+    assert not left, "something of the update was left behind"
+
+
+# --- bad input -------------------------------------------------------------------------------------
+
+
+def test_without_a_network_the_old_locks_stay(built, copy_of, tmp_path):
+    project = copy_of(built)
+    edit(project, "environment.yml", "  - numpy\n", "  - numpy\n  - requests\n")
+    before = project.locks()
+    condarc = tmp_path / "condarc"
+    condarc.write_text("channel_alias: http://127.0.0.1:1\nremote_max_retries: 0\n")
+    shown = project.make("env-update", fails=True, CONDARC=str(condarc)).output
+    assert "The locks could not be made; what was there is as it was" in shown
+    assert re.search(r"ERROR: conda found no solution|HTTP|[Cc]onnection", shown)
+    assert "Traceback" not in shown
+    assert project.locks() == before and not (project.path / ".locks-new").exists()
+
+
+def test_without_an_engine_there_is_a_clear_error(built, copy_of):
+    shown = copy_of(built).make("env-update", "ALL=1", fails=True, DOCKER_HOST="tcp://127.0.0.1:1").output
+    assert "No Docker engine answers at tcp://127.0.0.1:1" in shown and "Start Docker" in shown
+
+
+def test_an_old_engine_is_named(built, copy_of, tmp_path):
+    """A docker command in front of the real one that reports an old server: what is tested is the question."""
+    project = copy_of(built)
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n[ \"$1\" = version ] && { echo 20.10.24; exit 0; }\nexec \"%s\" \"$@\"\n" % shutil.which("docker"))
+    program.chmod(0o755)
+    shown = project.make("build", fails=True, PATH=f"{program.parent}:{os.environ['PATH']}").output
+    assert "The Docker engine is 20.10.24; 23.0 or newer is needed" in shown
+
+
+def test_two_updates_at_once_are_one_and_a_refusal(built, copy_of):
+    project = copy_of(built)
+    busy = project.path / ".locks-busy"
+    busy.mkdir()
+    (busy / "pid").write_text(str(os.getpid()))
+    assert "is at work here already" in project.make("env-update", "ALL=1", fails=True).output
+    (busy / "pid").write_text("2147483646")  # no such process: left by a kill
+    assert "up to date" in project.make("env-update").output
+
+
+def test_an_interrupted_update_is_finished_by_the_next_call(built, copy_of):
+    project = copy_of(built)
+    ready = project.path / ".locks-ready"
+    ready.mkdir()
+    for name, content in project.locks().items():
+        (ready / name).write_bytes(content)
+    edit(project, "poetry.lock", 'name = "pandas"', 'name = "half-written"')
+    assert "interrupted" in check(project).stderr
+    assert "up to date" in project.make("env-check").output
+    assert project.locks() == built.locks() and not ready.exists()

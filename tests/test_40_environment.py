@@ -1,0 +1,149 @@
+"""Environment: what is locked is what is in the images, and conda's files are as conda left them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness import checks, container
+from tests.harness.container import derived, docker, running
+
+
+@pytest.fixture
+def runtime(built):
+    """A container of the runtime image."""
+    with running(built.runtime) as host:
+        yield host
+
+
+@pytest.fixture
+def dev(built):
+    """A container of the dev image."""
+    with running(built.dev) as host:
+        yield host
+
+
+def test_condas_lock_is_installed_exactly(built, runtime, dev):
+    assert checks.conda_lock(runtime, built) == []
+    assert checks.conda_lock(dev, built) == []
+
+
+def test_poetrys_lock_is_installed_exactly(built, runtime, dev):
+    assert checks.poetry_lock(runtime, built, {"main"}) == []
+    assert checks.poetry_lock(dev, built, {"main", "dev"}) == []
+
+
+def test_a_version_changed_in_the_image_is_seen(built):
+    """The twin of the two above."""
+    pandas = "pandas-*.dist-info/METADATA"
+    with derived(built.runtime, f"USER root\nRUN sed -i 's/^Version: .*/Version: 0.0.1/' {built.prefix}/lib/python3.*/site-packages/{pandas}") as image:
+        with running(image) as host:
+            assert [line for line in checks.poetry_lock(host, built, {"main"}) if line.startswith("pandas: ")]
+    with derived(built.runtime, f"USER root\nRUN rm {built.prefix}/conda-meta/numpy-*.json") as image, running(image) as host:
+        assert [line for line in checks.conda_lock(host, built) if line.startswith("numpy: ")]
+
+
+def test_runtime_holds_neither_conda_nor_poetry_nor_the_dev_group(built, runtime):
+    assert checks.runtime_contents(runtime, built) == []
+
+
+def test_dev_holds_all_three(built, dev):
+    """The twin: the same check on the image that has them finds them."""
+    found = checks.runtime_contents(dev, built)
+    for expected in ("/opt/conda/bin/conda exists", "/opt/poetry exists", "poetry can be called", "pytest of the dev group is installed"):
+        assert expected in found
+
+
+def test_the_projects_tests_pass_in_dev(built):
+    shown = built.make("test").output
+    assert "3 passed" in shown
+
+
+def test_a_broken_project_fails_its_tests(built, copy_of):
+    """The twin: the tests run the folder's code, not a copy in the image."""
+    project = copy_of(built)
+    code = project.path / "src" / project.package / "analysis.py"
+    code.write_text(code.read_text().replace("line.slope,", "line.slope + 1,"))
+    assert "1 failed" in project.make("test", fails=True).output
+
+
+def test_the_code_is_in_order(built):
+    assert "already formatted" in built.make("lint").output
+
+
+# --- conda has the last word -----------------------------------------------------------------------
+
+VERIFY = "--mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools"
+
+
+def rebuilt(project, stage: str, extra: str, after: str):
+    """Build one stage of the project's Dockerfile with lines added after a marker line; returns docker's Done."""
+    dockerfile = project.path / "Dockerfile"
+    text = dockerfile.read_text()
+    assert text.count(after) == 1, f"the Dockerfile has {text.count(after)} lines {after!r}"
+    dockerfile.write_text(text.replace(after, f"{after}\n{extra}"))
+    return docker_build(project, stage)
+
+
+def docker_build(project, stage: str):
+    """Run the project's own docker-build.sh for one stage; returns Done, whatever its exit code."""
+    import os
+    import subprocess
+
+    from tests.harness.project import Done
+
+    done = subprocess.run(
+        ["scripts/docker-build.sh", "--target", stage, "."], cwd=project.path, env={**os.environ},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout)
+
+
+DAMAGE = {
+    "a file of conda's changed": ("echo 1 >> {prefix}/lib/python3.*/site-packages/numpy/version.py", "numpy: lib/python"),
+    "a file of conda's deleted": ("rm {prefix}/lib/python3.*/site-packages/scipy/version.py", "is gone"),
+    "a package that no lock knows": (
+        "mkdir {prefix}/lib/python3.13/site-packages/stray-1.0.dist-info 2>/dev/null || mkdir {prefix}/lib/python3.11/site-packages/stray-1.0.dist-info;"
+        " printf 'Metadata-Version: 2.1\\nName: stray\\nVersion: 1.0\\n' | tee {prefix}/lib/python3.*/site-packages/stray-1.0.dist-info/METADATA",
+        "stray: 1.0 is installed and stands in neither lock",
+    ),
+    "a package of Poetry's missing": ("rm -r {prefix}/lib/python3.*/site-packages/pandas-*.dist-info", "pandas: poetry.lock says"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_environment_fails_the_build_and_is_named(built, copy_of, case):
+    project = copy_of(built)
+    command, message = DAMAGE[case]
+    done = rebuilt(project, "env", f"RUN {command.format(prefix=built.prefix)}", after="FROM poetry-packages AS env")
+    assert done.code and message in done.output and "make env-update" in done.output, done.output[-3000:]
+    assert "Traceback" not in done.output
+
+
+def test_a_naive_poetry_install_overwrites_condas_files(built):
+    """The twin of the whole design: with direct_url.json in place, Poetry takes numpy from conda at an equal version."""
+    if not built.kernel:
+        pytest.skip("one variant is enough: this is about Poetry, not about the template")
+    # the state that `conda create` leaves, before the build removes the files
+    restore = (
+        f"import json,glob; [open(d + '/direct_url.json', 'w').write(json.dumps({{'url': 'file:///home/conda/feedstock_root/work', 'dir_info': {{}}}}))"
+        f" for d in glob.glob('{built.prefix}/lib/python3*/site-packages/numpy-*.dist-info')]"
+    )
+    options = ("--user", "0", "--volume", f"{built.path}:/project:ro")
+    script = "cp -r /project /tmp/project && cd /tmp/project && {before} poetry install --no-interaction --no-ansi --only main --dry-run"
+    naive = container.run(built.dev, "bash", "-c", script.format(before=f'python -c "{restore}" &&'), options=options)
+    assert "Updating numpy" in naive
+    ours = container.run(built.dev, "bash", "-c", script.format(before=""), options=options)
+    assert "Updating" not in ours and "Downgrading" not in ours, ours
+
+
+def test_poetry_works_on_condas_environment_in_dev(built):
+    where = container.run(built.dev, "poetry", "env", "info", "--path", "--no-ansi").strip().splitlines()[-1]
+    assert where == built.prefix
+
+
+def test_the_layers_hold_no_package_caches(built, runtime):
+    left = runtime.check_output(
+        "find / -xdev \\( -name '*.conda' -o -name '*.whl' -o -name pip-cache -o -path '/root/.cache/*' \\) -not -path '*/ensurepip/*'"
+    )
+    assert left == ""
+    assert docker("run", "--rm", built.runtime, "sh", "-c", "ls -A /tmp /home/app").output.split() == ["/home/app:", "/tmp:"]

@@ -1,0 +1,148 @@
+"""Container: the environment is active through every door, and what is written belongs to who asked."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+
+import pytest
+
+from tests.harness import checks, container
+from tests.harness.container import derived, running
+
+
+def typed(command: list[str], lines: list[str], *, until: str, cwd=None, seconds: float = 60) -> str:
+    """Type lines into a command on a terminal of its own, and return the screen's text."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, cwd=cwd, start_new_session=True)
+    os.close(follower)
+    text, deadline, waiting = "", time.monotonic() + seconds, list(lines)
+    try:
+        while time.monotonic() < deadline and until not in text:
+            ready, _, _ = select.select([leader], [], [], 0.2)
+            if ready:
+                try:
+                    text += os.read(leader, 4096).decode(errors="replace")
+                except OSError:
+                    break
+            elif waiting and re.search(r"[$#] \x1b?[^\n]*$", text):
+                os.write(leader, (waiting.pop(0) + "\n").encode())
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
+    return text
+
+
+def test_docker_run_is_active(built):
+    assert checks.active(built.runtime, built) == []
+    assert checks.active(built.dev, built) == []
+
+
+def test_a_removed_activation_is_seen(built):
+    """The twin: without its activation, the image fails the check."""
+    with derived(built.runtime, "USER root\nRUN : > /opt/activation/activate.sh") as image:
+        assert checks.active(image, built)
+    assert checks.active(built.runtime, built, "--env", "NO_ACTIVATE=1")
+
+
+def test_docker_run_without_a_command_runs_the_project(built):
+    shown = container.run(built.runtime)
+    assert f"computed in {built.prefix}" in shown
+    assert re.search(r"I\s+0.5\s+3.0\s+0.82", shown)
+
+
+def test_the_projects_program_can_be_called(built):
+    name = built.package.replace("_", "-")
+    assert f"computed in {built.prefix}" in container.run(built.runtime, name)
+
+
+ASK = 'python -c "import os, sys; print(sys.prefix, os.environ.get(\'CONDA_PREFIX\'))"'
+
+
+@pytest.mark.parametrize("shell", ["bash -c", "bash -lc", "bash -ic", "sh -c"])
+def test_shells_are_active(built, shell):
+    expected = f"{built.prefix} {built.prefix}"
+    with running(built.runtime) as host:
+        shown = container.docker("exec", host.backend.name, *shell.split(), ASK).output
+        assert expected in shown
+        without = container.docker("exec", "--env", "NO_ACTIVATE=1", host.backend.name, *shell.split(), ASK).output
+        assert f"{built.prefix} None" in without, "NO_ACTIVATE=1 opts out of activation, and PATH still finds Python"
+
+
+def test_docker_exec_is_active(built):
+    with running(built.runtime) as host:
+        code = "import os; print(os.environ['CONDA_PREFIX'])"
+        assert container.docker("exec", host.backend.name, "python", "-c", code).output.strip() == built.prefix
+
+
+def test_make_shell_gives_a_prompt_in_the_environment(built):
+    shown = typed(
+        ["make", f"IMAGE={built.images}", "shell"], ['python -c "import numpy, sys; print(\'at\', sys.prefix)"', "exit"],
+        until=f"at {built.prefix}\r\n", cwd=built.path,
+    )  # fmt: skip
+    assert f"({built.package}) " in shown, shown
+    assert f"at {built.prefix}\r\n" in shown, shown
+
+
+def test_what_make_writes_in_the_project_belongs_to_the_caller(built):
+    built.make("run", 'CMD=sh -c "echo 1 > written-inside"')
+    file = built.path / "written-inside"
+    assert (file.stat().st_uid, file.stat().st_gid) == (os.getuid(), os.getgid())
+    file.unlink()
+
+
+def test_an_unknown_user_has_a_home_and_a_name(built):
+    code = "import os, getpass; open(os.path.expanduser('~/x'), 'w').close(); print(getpass.getuser(), os.path.expanduser('~'))"
+    for user in ("12345:0", "12345:6789"):
+        name, home = container.run(built.runtime, "python", "-c", code, options=("--user", user)).split()
+        assert name and home.startswith("/")
+
+
+def test_the_default_user_is_not_root(built):
+    assert container.run(built.runtime, "id", "-u").strip() == "1000"
+    assert container.run(built.dev, "id", "-u").strip() == "1000"
+
+
+def test_pid_1_hands_on_signals_and_exit_codes(built):
+    assert container.docker("run", "--rm", built.runtime, "sh", "-c", "exit 7", check=False).code == 7
+    name = container.docker("run", "--detach", built.runtime, "python", "-c", "import time; time.sleep(600)").output.strip()
+    began = time.monotonic()
+    container.docker("stop", name)
+    assert time.monotonic() - began < 5, "SIGTERM did not reach the program"
+    assert container.docker("inspect", "--format", "{{.State.ExitCode}}", name).output.strip() == "143"
+    container.docker("rm", name)
+
+
+def test_stdin_reaches_the_program_through_a_pipe(built):
+    assert container.run(built.runtime, "python", "-c", "print(input()[::-1])", stdin="pipe\n").strip() == "epip"
+
+
+def test_conda_sh_works_in_runtime(built):
+    door = ". /opt/conda/etc/profile.d/conda.sh && conda activate {} && echo $CONDA_PREFIX"
+    bare = ("--env", "NO_ACTIVATE=", "--entrypoint", "/bin/bash")
+    for name in (built.package, built.prefix):
+        assert container.run(built.runtime, "-c", door.format(name), options=bare).strip() == built.prefix
+    refused = container.docker("run", "--rm", *bare, built.runtime, "-c", door.format("other"), check=False)
+    assert refused.code and "holds one environment" in refused.output
+    refused = container.docker("run", "--rm", *bare, built.runtime, "-c", ". /opt/conda/etc/profile.d/conda.sh; conda list", check=False)
+    assert refused.code and "not conda" in refused.output
+
+
+def test_a_mounted_folder_hides_neither_environment_nor_project(built, tmp_path):
+    code = f"import sys, {built.package}.analysis as a; print(sys.prefix, len(a.load()))"
+    for target in ("/work", "/home/app"):
+        shown = container.run(built.runtime, "python", "-c", code, options=("--volume", f"{tmp_path}:{target}", "--workdir", "/"))
+        assert shown.split() == [built.prefix, "44"]
+
+
+def test_a_port_in_use_is_named(built):
+    if not built.kernel:
+        pytest.skip("only variants with a kernel have `make lab`")
+    with running(built.runtime, "--publish", "127.0.0.1:18888:8888"):
+        shown = built.make("lab", "PORT=18888", fails=True).output
+    assert "make lab PORT=18889" in shown
