@@ -3,6 +3,7 @@
 #   finish.sh runtime|dev
 set -eu
 kind=$1
+export PYTHONDONTWRITEBYTECODE=1
 
 # Every program of the environment, and the shells, by a shim that activates first.
 sed "s|@ENV_PREFIX@|$ENV_PREFIX|" /docker/shim.sh > /opt/activation/shim.sh

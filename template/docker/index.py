@@ -5,9 +5,10 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+
 from distributions import normalise, same_version
 from errors import BuildError
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
 
 def index_url():

@@ -104,7 +104,9 @@ def main():
     subdir = SUBDIRS[platform.machine()]
     packages = read_lock(options.locks / f"conda-{subdir}.lock")
     # Everything that conda would leave in a home folder goes where the layer does not see it.
-    os.environ.update(HOME=tempfile.mkdtemp(), CONDA_PKGS_DIRS=CACHE, CONDA_ALWAYS_COPY="true", CONDA_REGISTER_ENVS="false")
+    # And the environment's Python, which compiles the noarch packages, must not touch what is compiled already.
+    os.environ.update(HOME=tempfile.mkdtemp(), CONDA_PKGS_DIRS=CACHE, CONDA_ALWAYS_COPY="true", CONDA_REGISTER_ENVS="false",
+                      PYTHONDONTWRITEBYTECODE="1")
     mapping = channel_map(conda)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as explicit:
         explicit.write("@EXPLICIT\n")

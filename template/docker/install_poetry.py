@@ -67,7 +67,7 @@ def main():
         done = subprocess.run(
             [options.uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "--no-deps",
              "--python", f"{options.prefix}/bin/python", "--requirements", file.name],
-            env={**os.environ, "UV_LINK_MODE": "copy", "UV_PYTHON_DOWNLOADS": "never"},
+            env={**os.environ, "UV_LINK_MODE": "copy", "PYTHONDONTWRITEBYTECODE": "1", "UV_PYTHON_DOWNLOADS": "never"},
         )
     if done.returncode:
         raise BuildError(

@@ -44,7 +44,7 @@ def main():
         subprocess.run(
             [f"{options.tools}/bin/uv", "pip", "install", "--quiet", "--no-deps", "--offline", "--no-cache",
              "--python", f"{options.prefix}/bin/python", "--prefix", options.out + options.prefix, wheel],
-            check=True, env={**os.environ, "UV_LINK_MODE": "copy"},
+            check=True, env={**os.environ, "UV_LINK_MODE": "copy", "PYTHONDONTWRITEBYTECODE": "1"},
         )
 
 

@@ -9,26 +9,31 @@ Nothing moves that need not: what the old locks hold is held, except for the pac
 """
 
 import argparse
+import hashlib
 import json
 import os
+import platform as machine
 import re
 import shutil
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
+
+from ruamel.yaml import YAML
+from tomlkit import array, dumps, parse, table
 
 import poetry_lock
 from distributions import metadata, metadata_file, normalise
 from errors import BuildError, run
 from index import has_version
-from install_conda import CACHE, PUBLIC, channel_map
-from ruamel.yaml import YAML
-from tomlkit import array, dumps, parse, table
+from install_conda import CACHE, SUBDIRS, channel_map, mapped_url
 
 CONDA = "/opt/conda/bin/conda"
 CONDA_LOCK = "/opt/conda-lock/bin/conda-lock"
 POETRY = "/opt/poetry/bin/poetry"
 STATE = "/scripts/lock-state.sh"
+INTERPRETER = "/tmp/interpreter"
 MARKERS = {
     "linux-64": "sys_platform == 'linux' and platform_machine == 'x86_64'",
     "linux-aarch64": "sys_platform == 'linux' and platform_machine == 'aarch64'",
@@ -129,8 +134,6 @@ def merge(texts, mapping):
     for key in ("time_metadata", "git_metadata", "inputs_metadata", "custom_metadata"):
         merged["metadata"].pop(key, None)
     merged["package"].sort(key=lambda entry: (entry["platform"], entry["name"]))
-    from io import StringIO
-
     out = StringIO()
     yaml.dump(merged, out)
     return "# Written by `make env-update`: conda's lock, for all platforms.\n" + out.getvalue()
@@ -159,18 +162,27 @@ def python_packages(entries):
     return {name: e for name, e in entries.items() if any(d.startswith(("python", "_python")) for d in e["dependencies"])}
 
 
-def fetch(entries, mapping):
-    """Download packages into conda's cache and unpack them there."""
-    from install_conda import mapped_url
-
-    listing = Path("/tmp/fetch.txt")
+def conda_create(entries, mapping, *options):
+    """Run `conda create` on locked packages: download them into conda's cache, and with a prefix link them."""
+    listing = Path("/tmp/packages.txt")
     listing.write_text("@EXPLICIT\n" + "".join(f"{mapped_url(e['url'], mapping)}#{e['hash']['md5']}\n" for e in entries))
     done = subprocess.run(
-        [CONDA, "create", "--yes", "--quiet", "--download-only", "--prefix", "/tmp/nowhere", "--file", listing],
+        [CONDA, "create", "--yes", "--quiet", "--file", listing, *options],
         env={**os.environ, "CONDA_PKGS_DIRS": CACHE}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
     if done.returncode:
         raise BuildError(f"conda could not fetch the packages that it locked:\n{done.stdout.strip()[-2000:]}")
+
+
+def make_interpreter(entries, mapping):
+    """Make an environment of the locked Python alone: Poetry locks for the Python that it finds active."""
+    needed, waiting = {}, ["python"]
+    while waiting:
+        name = waiting.pop()
+        if name in entries and name not in needed:
+            needed[name] = entries[name]
+            waiting += entries[name]["dependencies"]
+    conda_create(needed.values(), mapping, "--prefix", INTERPRETER)
 
 
 def distributions_of(entry):
@@ -196,7 +208,8 @@ def provided(locked, mapping):
         entries = python_packages(locked[platform])
         new = [e for name, e in entries.items() if (name, e["version"]) not in known]
         say(f"conda: reading what {len(new)} packages for {platform} hold")
-        fetch(new, mapping)
+        if new:
+            conda_create(new, mapping, "--download-only", "--prefix", "/tmp/nowhere")
         for name, entry in entries.items():
             if (name, entry["version"]) not in known:
                 known[name, entry["version"]] = distributions_of(entry)
@@ -253,7 +266,8 @@ def poetry(project, *arguments):
     """Run Poetry in the project and return (exit code, output)."""
     done = subprocess.run(
         [POETRY, *arguments, "--no-interaction", "--no-ansi", "--directory", project],
-        env={**os.environ, "POETRY_VIRTUALENVS_CREATE": "false"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "POETRY_VIRTUALENVS_CREATE": "false", "CONDA_PREFIX": INTERPRETER, "CONDA_DEFAULT_ENV": "interpreter"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )
     return done.returncode, done.stdout
 
@@ -380,6 +394,10 @@ def main():
     old_pins = set(parse((project / "pyproject.toml").read_text()).get("dependency-groups", {}).get("conda", []))
     owners = {name: next(iter(where.values()))[1] for name, where in distributions.items()}
     write_pins(project / "pyproject.toml", leave_out_unpublished(pins(distributions, platforms), old_pins, owners))
+    here = SUBDIRS[machine.machine()]
+    if here not in locked:
+        raise BuildError(f"platforms: this machine is {here}, which the answers do not lock for. Add it, or lock on another machine.")
+    make_interpreter(locked[here], mapping)
     lock_poetry(project, update, options.all, distributions)
 
     tools = tool_versions()
@@ -387,8 +405,6 @@ def main():
     for name in ("pyproject.toml", "conda-lock.yml", "poetry.lock"):
         shutil.copy(project / name, options.out / name)
     stamp = subprocess.run(["sh", STATE, "stamp", project], check=True, capture_output=True, text=True).stdout
-    import hashlib
-
     for platform in platforms:
         body = explicit(locked[platform], platform, tools)
         own = f"# stamp this-file {hashlib.sha256(body.encode()).hexdigest()}\n"

@@ -4,9 +4,10 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+from packaging.markers import Marker, default_environment
+
 from distributions import conda_records, normalise
 from errors import BuildError
-from packaging.markers import Marker, default_environment
 
 
 class Locked(NamedTuple):

@@ -51,7 +51,7 @@ def script(fixed, lists, prefix, name):
     lines = [f"# What `conda activate {name}` does, recorded when the image was built."]
     lines += [f"export {key}={shlex.quote(value)}" for key, value in sorted(fixed.items())]
     for key, value in sorted(lists.items()):
-        old = "${%s-}" % key
+        old = f"${{{key}-}}"
         lines.append(f"export {key}=" + old.join(shlex.quote(part) if part else "" for part in value.split(MARK)))
     return "\n".join([*lines, ""])
 

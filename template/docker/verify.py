@@ -23,32 +23,44 @@ def ours(path):
     return path.endswith(".dist-info/direct_url.json")
 
 
-def check_file(prefix, entry):
+def place(path, site_packages):
+    """Return where a file lies that a record names as it stood in the package: noarch ones move when installed."""
+    folder, _, rest = path.partition("/")
+    return {"site-packages": f"{site_packages}/{rest}", "python-scripts": f"bin/{rest}"}.get(folder, path)
+
+
+def check_file(path, entry):
     """Return what is wrong with one file of conda's record, or None."""
-    path = Path(prefix, entry["_path"])
     expected = entry.get("sha256_in_prefix") or entry.get("sha256")
+    if entry.get("path_type") == "softlink":
+        return None if path.is_symlink() else "is no link any more"
     if path.is_symlink():
-        return None if entry.get("path_type") == "softlink" else "is a link now"
+        return "is a link now"
     if not path.exists():
         return None if ours(entry["_path"]) or entry.get("path_type") == "pyc_file" else "is gone"
-    if expected and entry.get("path_type") != "softlink":
-        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            return "was changed"
+    if expected and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        return "was changed"
     return None
 
 
 def changed_files(prefix):
     """Return (a line for every file of conda's that is not as conda left it, number of files looked at)."""
+    root = Path(prefix)
+    site_packages = next(root.glob("lib/python3.*/site-packages")).relative_to(root)
     entries = [
-        (record["name"], entry)
+        (record["name"], root / place(entry["_path"], site_packages), entry)
         for record in conda_records(prefix)
         for entry in record.get("paths_data", {}).get("paths", ())
     ]
     if not entries:
         raise BuildError(f"{prefix}/conda-meta records no files: this is no environment that conda made.")
     with ThreadPoolExecutor() as pool:
-        verdicts = pool.map(lambda item: check_file(prefix, item[1]), entries)
-    found = [f"{name}: {entry['_path']} {verdict}" for (name, entry), verdict in zip(entries, verdicts, strict=True) if verdict]
+        verdicts = pool.map(lambda item: check_file(*item[1:]), entries)
+    found = [
+        f"{name}: {path.relative_to(root)} {verdict}"
+        for (name, path, _), verdict in zip(entries, verdicts, strict=True)
+        if verdict
+    ]
     return found, len(entries)
 
 
@@ -90,6 +102,12 @@ def unmet_dependencies(prefix, uv):
     return [line for line in loud.stderr.splitlines() if line.startswith("The package")] or [loud.stderr.strip()]
 
 
+def first(lines, most=40):
+    """Return the first lines, indented, and how many more there are: a list of ten thousand helps nobody."""
+    more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
+    return "\n".join([*(f"  {line}" for line in lines[:most]), *more])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--locks", required=True)
@@ -108,7 +126,7 @@ def main():
         "dependencies that are not met": unmet_dependencies(options.prefix, options.uv),
     }
     if any(problems.values()):
-        shown = "\n".join(f"{title}:\n" + "\n".join(f"  {line}" for line in lines) for title, lines in problems.items() if lines)
+        shown = "\n".join(f"{title}:\n{first(lines)}" for title, lines in problems.items() if lines)
         raise BuildError(f"the environment is not what the locks say.\n{shown}\nRun `make env-update`, then build again.")
     print(f"verified: {count} files of conda's as conda left them, both locks as installed, all dependencies met", flush=True)
 
