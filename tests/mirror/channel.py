@@ -103,7 +103,7 @@ def ensure(on: Engine, pythons: dict[str, Path], progress: Progress) -> tuple[Pa
 
 def counts() -> dict[str, int]:
     """How many packages each folder of the current channel holds."""
-    return {folder.name: len(list(folder.glob("*.conda"))) for folder in sorted(current().glob("*")) if folder.is_dir()}
+    return {folder.name: len(list(folder.glob("*.conda"))) for folder in sorted(current().glob("[!.]*")) if folder.is_dir()}
 
 
 def _pip_wheel(items: Listing) -> Path:
@@ -125,6 +125,7 @@ def _index(folder: Path) -> None:
     from rattler.index import index_fs
 
     asyncio.run(index_fs(folder, write_zst=True, write_shards=False, force=True))
+    cache.remove(folder / ".tmp")
 
 
 def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]]:
@@ -317,8 +318,10 @@ def _python_package(on: Engine, minor: str, folder: Path) -> Path:
                 replace_prefix(path, PLACEHOLDER)
         library = target / f"lib/python{minor}"
         _trust_conda(library)
-        changed = [library / "ssl.py", *library.glob("_sysconfigdata*.py"), *library.glob("config-*/*.py")]
-        names = [f"{cpython.PREFIX}/{path.relative_to(target)}" for path in changed]
+        for pattern in ("__pycache__/_sysconfigdata*.pyc", "config-*/__pycache__/*.pyc"):
+            for stale in library.glob(pattern):
+                stale.unlink()
+        names = [f"{cpython.PREFIX}/lib/python{minor}/ssl.py"]
         words = [f"{cpython.PREFIX}/bin/python", "-m", "compileall", "-q", "-f", "--invalidation-mode=unchecked-hash", *names]
         engine.docker(on, "run", "--rm", "--network=none", f"--volume={target}:{cpython.PREFIX}", images.BUILD, *words)
 

@@ -14,7 +14,13 @@ from .package import PLACEHOLDER
 VERSION = "24.7.1"
 VENDORED_BY = "conda-lock==4.0.3"
 INSIDE = "conda_lock/_vendor/conda/"
-RENAMED = (("conda_lock._vendor.conda", "conda"), ("conda_lock.vendor.conda", "conda"))
+RENAMED = (
+    ("conda_lock._vendor.conda", "conda"),
+    ("conda_lock.vendor.conda", "conda"),
+    # gone from Python 3.13's logging, which this conda is older than
+    ("logging._acquireLock()", "logging._lock.acquire()"),
+    ("logging._releaseLock()", "logging._lock.release()"),
+)
 
 DEPENDS = [
     "archspec", "boltons >=23.0.0", "conda-package-handling >=2.2.0", "conda-package-streaming >=0.9.0", "distro", "frozendict",
