@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import ipaddress
 import json
 import os
@@ -293,7 +294,9 @@ def _pid() -> int | None:
 
 def _state() -> Path:
     # short: a socket's path has 107 characters at most, and containerd makes its own below this
-    return Path("/run/couplet") / cache.key(str(cache.root()))[:8] if os.geteuid() == 0 else folder()
+    # and named by the cache folder alone, so that every version of this code finds the same engine
+    name = hashlib.sha256(str(cache.root()).encode()).hexdigest()[:8]
+    return Path("/run/couplet") / name if os.geteuid() == 0 else folder()
 
 
 def _socket() -> Path:
