@@ -148,15 +148,16 @@ def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]
                             known[pin if Wheel(file).pure else f"{pin} {minor} {platform}"] = file.name
                     known_file.with_suffix(".half").write_text(json.dumps(known, indent=1, sort_keys=True))
                     os.replace(known_file.with_suffix(".half"), known_file)
-    found = {}
+    found: dict[tuple[Wheel, str, str], None] = {}
     for name, versions in listed.items():
         for version in versions:
             for platform in items.platforms:
                 for minor in items.pythons:
                     file = folder / _known(known, name, version, minor, platform)
                     pure = f"{name}=={version}" in known
-                    found[file] = (Wheel(file), "" if pure else minor, "" if pure else platform)
-    return list(found.values())
+                    # a stable-ABI wheel serves several Pythons, yet becomes a package for each
+                    found.setdefault((Wheel(file), "" if pure else minor, "" if pure else platform))
+    return list(found)
 
 
 def _known(known: dict[str, str], name: str, version: str, minor: str, platform: str) -> str | None:
