@@ -318,6 +318,7 @@ def _python_package(on: Engine, minor: str, folder: Path) -> Path:
             if path.is_file() and not path.is_symlink():
                 replace_prefix(path, PLACEHOLDER)
         library = target / f"lib/python{minor}"
+        _zones_of_conda(library)
         _trust_conda(library)
         for pattern in ("__pycache__/_sysconfigdata*.pyc", "config-*/__pycache__/*.pyc"):
             for stale in library.glob(pattern):
@@ -326,7 +327,7 @@ def _python_package(on: Engine, minor: str, folder: Path) -> Path:
         words = [f"{cpython.PREFIX}/bin/python", "-m", "compileall", "-q", "-f", "--invalidation-mode=unchecked-hash", *names]
         engine.docker(on, "run", "--rm", "--network=none", f"--volume={target}:{cpython.PREFIX}", images.BUILD, *words)
 
-    return _store(described, [folder.name, SSL_PATCH], stage)
+    return _store(described, [folder.name, SSL_PATCH, "zones of conda"], stage)
 
 
 def replace_prefix(path: Path, prefix: str) -> None:
@@ -344,6 +345,16 @@ def _trust_conda(library: Path) -> None:
     if text.count(mark) != 1:
         raise WheelError(f"{module} has no single {mark.strip()!r}; mend SSL_PATCH in channel.py")
     module.write_text(text.replace(mark, f"{SSL_PATCH}\n{mark}"))
+
+
+def _zones_of_conda(library: Path) -> None:
+    # conda-forge configures its Python to read the zone files of its own tzdata
+    for module in library.glob("_sysconfigdata*.py"):
+        text = module.read_text()
+        mark = "'TZPATH': '"
+        if text.count(mark) != 1:
+            raise WheelError(f"{module} has no single {mark!r}; mend _zones_of_conda in channel.py")
+        module.write_text(text.replace(mark, f"{mark}{PLACEHOLDER}/share/zoneinfo:"))
 
 
 def _conda_package(wheel: Wheel, minor: str) -> Path:
