@@ -50,15 +50,14 @@ def lock(name: str, *, shared: bool = False, progress: Progress | None = None) -
 
 
 def key(*inputs: object) -> str:
-    """A short hash of inputs: bytes, paths (their content) or plain data.  16 hex digits."""
-    digest = hashlib.sha256()
-    for value in inputs:
+    """A short hash of inputs: plain data, in which a path stands for its file's content.  16 hex digits."""
+
+    def plain(value: object) -> str:
         if isinstance(value, Path):
-            value = value.read_bytes()
-        if not isinstance(value, bytes):
-            value = json.dumps(value, sort_keys=True, default=str).encode()
-        digest.update(hashlib.sha256(value).digest())
-    return digest.hexdigest()[:16]
+            return hashlib.sha256(value.read_bytes()).hexdigest()
+        raise TypeError(f"{value!r} cannot be part of a key")
+
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=plain).encode()).hexdigest()[:16]
 
 
 def build_once(target: Path, build: Callable[[Path], None]) -> bool:

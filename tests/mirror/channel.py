@@ -103,7 +103,7 @@ def ensure(on: Engine, pythons: dict[str, Path], progress: Progress) -> tuple[Pa
 
 def counts() -> dict[str, int]:
     """How many packages each folder of the current channel holds."""
-    return {folder.name: len(list(folder.glob("*.conda"))) for folder in sorted(current().glob("*")) if folder.is_dir()}
+    return {folder.name: len(list(folder.glob("*.conda"))) for folder in sorted(current().glob("[!.]*")) if folder.is_dir()}
 
 
 def _pip_wheel(items: Listing) -> Path:
@@ -125,6 +125,7 @@ def _index(folder: Path) -> None:
     from rattler.index import index_fs
 
     asyncio.run(index_fs(folder, write_zst=True, write_shards=False, force=True))
+    cache.remove(folder / ".tmp")
 
 
 def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]]:
@@ -147,15 +148,16 @@ def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]
                             known[pin if Wheel(file).pure else f"{pin} {minor} {platform}"] = file.name
                     known_file.with_suffix(".half").write_text(json.dumps(known, indent=1, sort_keys=True))
                     os.replace(known_file.with_suffix(".half"), known_file)
-    found = {}
+    found: dict[tuple[Wheel, str, str], None] = {}
     for name, versions in listed.items():
         for version in versions:
             for platform in items.platforms:
                 for minor in items.pythons:
                     file = folder / _known(known, name, version, minor, platform)
                     pure = f"{name}=={version}" in known
-                    found[file] = (Wheel(file), "" if pure else minor, "" if pure else platform)
-    return list(found.values())
+                    # a stable-ABI wheel serves several Pythons, yet becomes a package for each
+                    found.setdefault((Wheel(file), "" if pure else minor, "" if pure else platform))
+    return list(found)
 
 
 def _known(known: dict[str, str], name: str, version: str, minor: str, platform: str) -> str | None:
@@ -316,13 +318,16 @@ def _python_package(on: Engine, minor: str, folder: Path) -> Path:
             if path.is_file() and not path.is_symlink():
                 replace_prefix(path, PLACEHOLDER)
         library = target / f"lib/python{minor}"
+        _zones_of_conda(library)
         _trust_conda(library)
-        changed = [library / "ssl.py", *library.glob("_sysconfigdata*.py"), *library.glob("config-*/*.py")]
-        names = [f"{cpython.PREFIX}/{path.relative_to(target)}" for path in changed]
+        for pattern in ("__pycache__/_sysconfigdata*.pyc", "config-*/__pycache__/*.pyc"):
+            for stale in library.glob(pattern):
+                stale.unlink()
+        names = [f"{cpython.PREFIX}/lib/python{minor}/ssl.py"]
         words = [f"{cpython.PREFIX}/bin/python", "-m", "compileall", "-q", "-f", "--invalidation-mode=unchecked-hash", *names]
         engine.docker(on, "run", "--rm", "--network=none", f"--volume={target}:{cpython.PREFIX}", images.BUILD, *words)
 
-    return _store(described, [folder.name, SSL_PATCH], stage)
+    return _store(described, [folder.name, SSL_PATCH, "zones of conda"], stage)
 
 
 def replace_prefix(path: Path, prefix: str) -> None:
@@ -340,6 +345,16 @@ def _trust_conda(library: Path) -> None:
     if text.count(mark) != 1:
         raise WheelError(f"{module} has no single {mark.strip()!r}; mend SSL_PATCH in channel.py")
     module.write_text(text.replace(mark, f"{SSL_PATCH}\n{mark}"))
+
+
+def _zones_of_conda(library: Path) -> None:
+    # conda-forge configures its Python to read the zone files of its own tzdata
+    for module in library.glob("_sysconfigdata*.py"):
+        text = module.read_text()
+        mark = "'TZPATH': '"
+        if text.count(mark) != 1:
+            raise WheelError(f"{module} has no single {mark!r}; mend _zones_of_conda in channel.py")
+        module.write_text(text.replace(mark, f"{mark}{PLACEHOLDER}/share/zoneinfo:"))
 
 
 def _conda_package(wheel: Wheel, minor: str) -> Path:

@@ -14,7 +14,19 @@ from .package import PLACEHOLDER
 VERSION = "24.7.1"
 VENDORED_BY = "conda-lock==4.0.3"
 INSIDE = "conda_lock/_vendor/conda/"
-RENAMED = (("conda_lock._vendor.conda", "conda"), ("conda_lock.vendor.conda", "conda"))
+TOKEN_FILTER = r'partial(TOKEN_URL_PATTERN.sub, r"\1\2\3/t/<TOKEN>/")'
+
+CHANGES = (
+    ("conda_lock._vendor.conda", "conda"),
+    ("conda_lock.vendor.conda", "conda"),
+    # gone from Python 3.13's logging, which this conda is older than
+    ("logging._acquireLock()", "logging._lock.acquire()"),
+    ("logging._releaseLock()", "logging._lock.release()"),
+    # libmamba is not on PyPI; a setting would not do, since conda-lock hides the base's .condarc from the conda it calls
+    ('DEFAULT_SOLVER = "libmamba"', 'DEFAULT_SOLVER = "classic"'),
+    # warns on every start otherwise
+    (TOKEN_FILTER, f"staticmethod({TOKEN_FILTER})"),
+)
 
 DEPENDS = [
     "archspec", "boltons >=23.0.0", "conda-package-handling >=2.2.0", "conda-package-streaming >=0.9.0", "distro", "frozendict",
@@ -81,9 +93,13 @@ def stage(wheel: Path, folder: Path, minor: str) -> None:
     """Lay out conda's files from conda-lock's wheel."""
     site = folder / f"lib/python{minor}/site-packages"
     with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            if name.startswith(INSIDE) and not name.endswith("/"):
-                _write(site / "conda" / name.removeprefix(INSIDE), _with_own_name(name, archive.read(name)))
+        files = {name: archive.read(name) for name in archive.namelist() if name.startswith(INSIDE) and not name.endswith("/")}
+    for before, after in CHANGES:
+        if not any(before.encode() in content for content in files.values()):
+            raise ValueError(f"{wheel.name} has no {before!r} to change; mend CHANGES in conda.py")
+        files = {name: _replaced(name, content, before, after) for name, content in files.items()}
+    for name, content in files.items():
+        _write(site / "conda" / name.removeprefix(INSIDE), content)
     info = site / f"conda-{VERSION}.dist-info"
     _write(info / "METADATA", METADATA.encode())
     _write(info / "INSTALLER", b"conda\n")
@@ -97,11 +113,8 @@ def stage(wheel: Path, folder: Path, minor: str) -> None:
     _write(folder / "bin/deactivate", DEACTIVATE.encode())
 
 
-def _with_own_name(name: str, content: bytes) -> bytes:
-    if name.endswith(".py"):
-        for vendored, own in RENAMED:
-            content = content.replace(vendored.encode(), own.encode())
-    return content
+def _replaced(name: str, content: bytes, before: str, after: str) -> bytes:
+    return content.replace(before.encode(), after.encode()) if name.endswith(".py") else content
 
 
 def _write(path: Path, content: bytes, *, executable: bool = False) -> None:

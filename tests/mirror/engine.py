@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import ipaddress
 import json
 import os
@@ -26,7 +27,12 @@ Progress = Callable[[str], None]
 OLDEST = 23
 """The first engine whose built-in Dockerfile front end knows heredocs and ``COPY --link``."""
 
-PACKAGES = ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2"]
+PACKAGES = {
+    "debian": ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "iptables", "iproute2"],
+    "ubuntu": ["docker.io", "docker-buildx", "docker-compose-v2", "iptables", "iproute2"],
+}
+"""The distributions' own names of engine, client, buildx and Compose."""
+
 BRIDGE = "couplet0"
 NETWORKS = ["172.29.240.0/24", "10.213.77.0/24", "192.168.213.0/24"]
 """Private ranges to try for the engine's bridge; the first that this machine does not route yet is taken."""
@@ -164,18 +170,19 @@ def _advice(reason: str) -> str:
 
 
 def _install(progress: Progress) -> None:
-    if _engine_program() and all(debian.installed(name) for name in PACKAGES):
+    distribution = debian.os_release().get("ID", "")
+    wanted = PACKAGES.get(distribution, PACKAGES["debian"])
+    if _engine_program() and all(debian.installed(name) for name in wanted):
         return
     try:
         if not debian.candidate("docker.io"):
             debian.update(progress)
         release = None
         if debian.major(debian.candidate("docker.io")) < OLDEST:
-            if debian.os_release().get("ID") != "debian":
+            if distribution != "debian":
                 raise EngineError(_advice("and the docker.io package of this release is too old"))
             debian.add_newer(progress)
             release = debian.NEWER
-        wanted = [name for name in PACKAGES if release or debian.candidate(name)]
         debian.install(wanted, progress, release=release)
     except debian.AptError as error:
         raise EngineError(_advice(f"and apt could not install one: {error}")) from error
@@ -293,7 +300,9 @@ def _pid() -> int | None:
 
 def _state() -> Path:
     # short: a socket's path has 107 characters at most, and containerd makes its own below this
-    return Path("/run/couplet") / cache.key(str(cache.root()))[:8] if os.geteuid() == 0 else folder()
+    # and named by the cache folder alone, so that every version of this code finds the same engine
+    name = hashlib.sha256(str(cache.root()).encode()).hexdigest()[:8]
+    return Path("/run/couplet") / name if os.geteuid() == 0 else folder()
 
 
 def _socket() -> Path:

@@ -99,7 +99,8 @@ def _path_entry(path: Path, name: str) -> dict[str, Any]:
         "sha256": hashlib.sha256(content).hexdigest(),
         "size_in_bytes": len(content),
     }
-    if PLACEHOLDER.encode() in content:
+    # a compiled file cannot take another prefix: conda-build passes it over as well
+    if PLACEHOLDER.encode() in content and b"\0" not in content:
         entry |= {"file_mode": "text", "prefix_placeholder": PLACEHOLDER}
     return entry
 

@@ -16,8 +16,8 @@ from .engine import Engine
 BASE = ["python 3.13.*", "conda", "pip", "setuptools", "wheel"]
 """What the base environment is asked to hold; the real one's mamba cannot be had from PyPI."""
 
-CONDARC = "channels:\n  - conda-forge\nsolver: classic\n"
-"""The base's own settings: the real image's solver (libmamba) is not on PyPI.  No address: those come from outside."""
+CONDARC = "channels:\n  - conda-forge\n"
+"""The base's own settings, as in the real image.  No address: those come from outside."""
 
 PUBLIC = "https://conda.anaconda.org"
 
@@ -49,7 +49,7 @@ def miniforge(on: Engine, folder: Path, debian_key: str, progress: Progress) -> 
         (prefix / "conda-meta/history").touch()
         (prefix / ".condarc").write_text(CONDARC)
 
-    inputs = [debian_key, folder.parent.name, BASE, CONDARC, Path(__file__).read_bytes().hex()]
+    inputs = [debian_key, folder.parent.name, BASE, CONDARC, Path(__file__)]
     _build(on, images.MINIFORGE, "miniforge.Dockerfile", fill, inputs, progress)
 
 

@@ -1,0 +1,106 @@
+"""The stand-ins behave like what they stand for.  Skipped nowhere: without the mirror these tests fail and say why."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.mirror import engine, images, settings, web
+from tests.mirror.engine import Engine
+
+CREATE = """
+set -e
+export CONDARC=/run/condarc CONDA_PKGS_DIRS=/tmp/pkgs
+conda create --quiet --yes --name source python=3.13 numpy jupyter_core udunits2 > /tmp/log 2>&1 || {{ cat /tmp/log; exit 1; }}
+conda list --name source --explicit --md5 > /tmp/explicit.lock
+conda create --quiet --yes --name copy --file /tmp/explicit.lock > /tmp/log 2>&1 || {{ cat /tmp/log; exit 1; }}
+. /opt/conda/etc/profile.d/conda.sh
+conda activate copy
+{commands}
+"""
+
+
+@pytest.fixture(scope="module")
+def on() -> Engine:
+    """The engine that has the stand-ins."""
+    found = engine.find()
+    assert found, "no engine runs: python -m tests.mirror up"
+    assert settings.FILE.exists(), f"{settings.FILE} is missing: python -m tests.mirror up"
+    return found
+
+
+def in_miniforge(on: Engine, commands: str) -> str:
+    """The output of commands in an activated environment made from an explicit lock."""
+    condarc = settings.read()["CONDARC"]
+    script = CREATE.format(commands=commands)
+    return engine.docker(on, "run", "--rm", f"--volume={condarc}:/run/condarc:ro", images.MINIFORGE, "bash", "-c", script).strip()
+
+
+def test_environment_from_an_explicit_lock_is_whole(on: Engine) -> None:
+    """Linked programs run, files that conda rewrites name the new prefix, and the metadata are conda-forge's."""
+    output = in_miniforge(
+        on,
+        """
+        python - <<'END'
+import ctypes, json, pathlib, sqlite3, ssl, sys, sysconfig
+import numpy
+info = next(pathlib.Path(sysconfig.get_path("purelib")).glob("numpy-*.dist-info"))
+print(json.dumps({
+    "authorities": len(ssl.create_default_context().get_ca_certs()) > 50,
+    "installer": (info / "INSTALLER").read_text().strip(),
+    "origin": json.loads((info / "direct_url.json").read_text())["url"],
+    "compiled": sysconfig.get_config_var("prefix"),
+    "shebang": pathlib.Path(sys.prefix, "bin/f2py").read_text().splitlines()[0],
+    "noarch": pathlib.Path(sys.prefix, "bin/jupyter").read_text().splitlines()[0],
+}))
+END
+        """,
+    )
+    found = json.loads(output)
+    prefix = "/opt/conda/envs/copy"
+    assert found["authorities"]
+    assert found["installer"] == "conda"
+    assert found["origin"].startswith("file:///home/conda/feedstock_root/build_artifacts/numpy")
+    assert found["compiled"] == prefix
+    assert found["shebang"] == f"#!{prefix}/bin/python"
+    assert found["noarch"].startswith(f"#!{prefix}/bin/python")
+
+
+def test_activation_runs_the_scripts_of_packages_and_deactivation_undoes_them(on: Engine) -> None:
+    """udunits2's variable comes and goes, and its program runs from the prefix alone."""
+    output = in_miniforge(
+        on, 'echo "$UDUNITS2_XML_PATH"; udunits2 -H km -W m | grep -c "1 km = 1000 m"; conda deactivate; echo "${UDUNITS2_XML_PATH-gone}"'
+    )
+    assert output.splitlines() == ["/opt/conda/envs/copy/share/udunits/udunits2.xml", "1", "gone"]
+
+
+def test_without_the_settings_the_channel_is_unknown(on: Engine) -> None:
+    """No address is baked into the image: it comes from outside, as in a company."""
+    script = "conda create --dry-run --name x python=3.13"
+    with pytest.raises(engine.EngineError, match="conda.anaconda.org"):
+        engine.docker(on, "run", "--rm", "--network=none", images.MINIFORGE, "bash", "-c", script)
+
+
+def test_debian_has_no_trust_of_this_machine(on: Engine) -> None:
+    """The slim image has no CA bundle at all, like the real one, so a build must bring it."""
+    shown = engine.docker(on, "run", "--rm", images.DEBIAN, "bash", "-c", "ls /etc/ssl/certs/ca-certificates.crt 2>&1 || true")
+    assert "No such file" in shown
+
+
+def test_the_web_server_answers_for_a_part_of_a_file(on: Engine) -> None:
+    """Clients fetch parts of packages; a server without ranges would send the whole."""
+    request = urllib.request.Request(f"{web.alias(on)}/conda-forge/noarch/repodata.json", headers={"Range": "bytes=0-9"})
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(request, timeout=10) as answer:
+        assert answer.status == 206
+        assert len(answer.read()) == 10
+
+
+def test_settings_name_files_that_exist() -> None:
+    """What a shell sources points at real files, and no registry is named but pip's own."""
+    values = settings.read()
+    assert all(Path(values[name]).is_file() for name in ("CONDARC", "PIP_CONFIG_FILE"))
+    assert settings.package_index() in Path(values["PIP_CONFIG_FILE"]).read_text()
