@@ -13,7 +13,7 @@ import pytest
 from tests.harness import container, network, template
 from tests.harness.project import Project
 from tests.harness.variants import Variant, variants
-from tests.mirror import web
+from tests.mirror import engine, web
 
 os.environ.update(template.isolated())
 
@@ -103,7 +103,7 @@ def docker_cleanup() -> list[str]:
 def sources(package_sources: str, request: pytest.FixtureRequest) -> str:
     """Package sources that answer: on the closed network, the channel's web server as pytest-docker sees it."""
     if package_sources == "mirror":
-        os.environ.update(web.environment_now())
+        os.environ.update(web.environment(engine.find()))
         services = request.getfixturevalue("docker_services")
         address = f"http://127.0.0.1:{services.port_for('channel', 80)}"
         services.wait_until_responsive(timeout=30.0, pause=0.2, check=lambda: web.answers(address))

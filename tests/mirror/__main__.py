@@ -36,11 +36,14 @@ def main() -> int:
     return 0
 
 
-def up(progress: cache.Progress = print) -> None:
-    """Engine, images, channel, web server, settings: each only when it is missing or its recipe changed."""
+def up(progress: cache.Progress = print, *, keep: bool = True) -> None:
+    """Engine, images, channel, web server, settings: each only when it is missing or its recipe changed.
+
+    With `keep`, a private engine goes on running after this process; without, it lives as long as the caller's session.
+    """
     began = time.monotonic()
     on = engine.ensure(progress)
-    if on.private:
+    if on.private and keep:
         engine.keep()
     with cache.lock("mirror", progress=progress):
         debian_key = images.debian_slim(on, progress)

@@ -42,5 +42,6 @@ LD_LIBRARY_PATH='' "bin/python$minor" -c 'import ssl, sqlite3, ctypes, bz2, lzma
 "bin/python$minor" -c 'import platform; print(platform.python_version())' > version
 # compiled as conda-forge ships it; by hash, since a package's file times are not those of this build
 find . -name __pycache__ -prune -exec rm -rf {} +
-"bin/python$minor" -m compileall -q -j 2 -s "$PWD" -p $prefix --invalidation-mode unchecked-hash lib
+# -f: compileall has by then left files of the other kind of the modules that it imports itself
+"bin/python$minor" -m compileall -q -f -j 2 -s "$PWD" -p $prefix --invalidation-mode unchecked-hash lib
 cp -a . /out/
