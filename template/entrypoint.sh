@@ -7,7 +7,7 @@ set -e
 if ! [ -w "${HOME:-/}" ] || [ "${HOME:-/}" = / ]; then
     HOME=/tmp/home-$(id -u)
     export HOME
-    mkdir -p -m 700 "$HOME"
+    (umask 077; mkdir -p "$HOME") || echo "entrypoint.sh: no HOME: nothing can be written in /tmp" >&2
 fi
 if [ -z "${USER-}" ]; then
     USER=$(id -un 2> /dev/null || echo "user$(id -u)")

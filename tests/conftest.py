@@ -19,7 +19,9 @@ os.environ.update(template.isolated())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--network", choices=["auto", "public", "mirror"], default="auto", help="where packages and base images come from")
+    parser.addoption(
+        "--network", choices=["auto", "public", "mirror"], default="auto", help="where packages and base images come from"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -24,7 +24,7 @@ def test_the_table_answers_only_questions_that_exist():
 
 
 def test_an_answer_to_no_question_is_refused_by_the_harness(render):
-    with pytest.raises(AssertionError, match="no such question.*licence"):
+    with pytest.raises(AssertionError, match=r"no such question.*licence"):
         render(licence="MIT")
 
 
@@ -74,7 +74,9 @@ def test_a_hidden_answer_given_on_the_command_line_is_recorded(render):
 def test_nothing_in_copier_yml_needs_trust(render, template_repository, tmp_path):
     """The twin of every render above: one task, and Copier refuses without --trust."""
     copy = template.snapshot(tmp_path / "with-a-task")
-    (copy / "copier.yml").write_text((copy / "copier.yml").read_text().replace("_subdirectory", "_tasks: ['true']\n_subdirectory", 1))
+    (copy / "copier.yml").write_text(
+        (copy / "copier.yml").read_text().replace("_subdirectory", "_tasks: ['true']\n_subdirectory", 1)
+    )
     template.git(copy, "commit", "--quiet", "--all", "--message", "A task")
     template.git(copy, "tag", "v9999.0.1")
     with pytest.raises(copier.errors.UnsafeTemplateError):

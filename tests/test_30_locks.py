@@ -17,7 +17,11 @@ from tests.harness.project import Project
 def check(project: Project) -> subprocess.CompletedProcess:
     """Run `scripts/lock-state.sh check` with nothing but a shell's own tools."""
     return subprocess.run(
-        ["sh", "scripts/lock-state.sh", "check", "."], cwd=project.path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+        ["sh", "scripts/lock-state.sh", "check", "."],
+        cwd=project.path,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
     )
 
 
@@ -77,11 +81,26 @@ def built_answers(project: Project) -> dict:
 # --- staleness -------------------------------------------------------------------------------------
 
 STALE = {
-    "a dependency added to environment.yml": ("environment.yml", "  - numpy\n", "  - numpy\n  - requests\n", "environment.yml has changed"),
-    "a dependency added to pyproject.toml": ("pyproject.toml", '"pandas>=2.2",', '"pandas>=2.2",\n    "tqdm",', "pyproject.toml has changed"),
+    "a dependency added to environment.yml": (
+        "environment.yml",
+        "  - numpy\n",
+        "  - numpy\n  - requests\n",
+        "environment.yml has changed",
+    ),
+    "a dependency added to pyproject.toml": (
+        "pyproject.toml",
+        '"pandas>=2.2",',
+        '"pandas>=2.2",\n    "tqdm",',
+        "pyproject.toml has changed",
+    ),
     "a pin of conda's edited by hand": ("pyproject.toml", '"numpy==', '"numpy==1', "pyproject.toml has changed"),
     "poetry.lock edited by hand": ("poetry.lock", 'name = "pandas"', 'name = "pandaz"', "poetry.lock has changed"),
-    "an explicit lock edited by hand": ("conda-linux-64.lock", "/numpy-", "/numpyy-", "conda-linux-64.lock was cut short or edited"),
+    "an explicit lock edited by hand": (
+        "conda-linux-64.lock",
+        "/numpy-",
+        "/numpyy-",
+        "conda-linux-64.lock was cut short or edited",
+    ),
     "merge markers": ("poetry.lock", "[[package]]", "<<<<<<< before updating\n[[package]]", "poetry.lock has merge markers"),
 }
 
@@ -194,7 +213,8 @@ def test_an_old_engine_is_named(built, copy_of, tmp_path):
     project = copy_of(built)
     program = tmp_path / "bin" / "docker"
     program.parent.mkdir()
-    program.write_text("#!/bin/sh\n[ \"$1\" = version ] && { echo 20.10.24; exit 0; }\nexec \"%s\" \"$@\"\n" % shutil.which("docker"))
+    real = shutil.which("docker")
+    program.write_text(f'#!/bin/sh\n[ "$1" = version ] && {{ echo 20.10.24; exit 0; }}\nexec "{real}" "$@"\n')
     program.chmod(0o755)
     shown = project.make("build", fails=True, PATH=f"{program.parent}:{os.environ['PATH']}").output
     assert "The Docker engine is 20.10.24; 23.0 or newer is needed" in shown

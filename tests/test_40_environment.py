@@ -35,9 +35,9 @@ def test_poetrys_lock_is_installed_exactly(built, runtime, dev):
 def test_a_version_changed_in_the_image_is_seen(built):
     """The twin of the two above."""
     pandas = "pandas-*.dist-info/METADATA"
-    with derived(built.runtime, f"USER root\nRUN sed -i 's/^Version: .*/Version: 0.0.1/' {built.prefix}/lib/python3.*/site-packages/{pandas}") as image:
-        with running(image) as host:
-            assert [line for line in checks.poetry_lock(host, built, {"main"}) if line.startswith("pandas: ")]
+    change = f"USER root\nRUN sed -i 's/^Version: .*/Version: 0.0.1/' {built.prefix}/lib/python3.*/site-packages/{pandas}"
+    with derived(built.runtime, change) as image, running(image) as host:
+        assert [line for line in checks.poetry_lock(host, built, {"main"}) if line.startswith("pandas: ")]
     with derived(built.runtime, f"USER root\nRUN rm {built.prefix}/conda-meta/numpy-*.json") as image, running(image) as host:
         assert [line for line in checks.conda_lock(host, built) if line.startswith("numpy: ")]
 
@@ -49,7 +49,12 @@ def test_runtime_holds_neither_conda_nor_poetry_nor_the_dev_group(built, runtime
 def test_dev_holds_all_three(built, dev):
     """The twin: the same check on the image that has them finds them."""
     found = checks.runtime_contents(dev, built)
-    for expected in ("/opt/conda/bin/conda exists", "/opt/poetry exists", "poetry can be called", "pytest of the dev group is installed"):
+    for expected in (
+        "/opt/conda/bin/conda exists",
+        "/opt/poetry exists",
+        "poetry can be called",
+        "pytest of the dev group is installed",
+    ):
         assert expected in found
 
 
@@ -106,7 +111,10 @@ DAMAGE = {
         " printf 'Metadata-Version: 2.1\\nName: stray\\nVersion: 1.0\\n' | tee {prefix}/lib/python3.*/site-packages/stray-1.0.dist-info/METADATA",
         "stray: 1.0 is installed and stands in neither lock",
     ),
-    "a package of Poetry's missing": ("rm -r {prefix}/lib/python3.*/site-packages/pandas-*.dist-info", "pandas: poetry.lock says"),
+    "a package of Poetry's missing": (
+        "rm -r {prefix}/lib/python3.*/site-packages/pandas-*.dist-info",
+        "pandas: poetry.lock says",
+    ),
 }
 
 

@@ -61,7 +61,7 @@ def test_the_projects_program_can_be_called(built):
     assert f"computed in {built.prefix}" in container.run(built.runtime, name)
 
 
-ASK = 'python -c "import os, sys; print(sys.prefix, os.environ.get(\'CONDA_PREFIX\'))"'
+ASK = "python -c \"import os, sys; print(sys.prefix, os.environ.get('CONDA_PREFIX'))\""
 
 
 @pytest.mark.parametrize("shell", ["bash -c", "bash -lc", "bash -ic", "sh -c"])
@@ -129,7 +129,9 @@ def test_conda_sh_works_in_runtime(built):
         assert container.run(built.runtime, "-c", door.format(name), options=bare).strip() == built.prefix
     refused = container.docker("run", "--rm", *bare, built.runtime, "-c", door.format("other"), check=False)
     assert refused.code and "holds one environment" in refused.output
-    refused = container.docker("run", "--rm", *bare, built.runtime, "-c", ". /opt/conda/etc/profile.d/conda.sh; conda list", check=False)
+    refused = container.docker(
+        "run", "--rm", *bare, built.runtime, "-c", ". /opt/conda/etc/profile.d/conda.sh; conda list", check=False
+    )
     assert refused.code and "not conda" in refused.output
 
 

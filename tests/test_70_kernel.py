@@ -38,8 +38,8 @@ def test_the_kernel_runs_for_an_unknown_user(with_kernel):
 
 BROKEN = {
     "it names a Python that is not there": "sed -i 's|/bin/python[0-9.]*\"|/bin/python-gone\"|'",
-    "it names another Python": "sed -i 's|\"/opt/conda[^\"]*/bin/python[0-9.]*\"|\"/usr/bin/env\", \"python\"|'",
-    "it is called otherwise": "sed -i 's|\"display_name\": \"|&Other |'",
+    "it names another Python": 'sed -i \'s|"/opt/conda[^"]*/bin/python[0-9.]*"|"/usr/bin/env", "python"|\'',
+    "it is called otherwise": 'sed -i \'s|"display_name": "|&Other |\'',
     "it does not carry the activation": "sed -i 's|CONDA_PREFIX|CONDA_PREFFIX|'",
     "it is gone": "rm",
 }

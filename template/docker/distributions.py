@@ -75,7 +75,10 @@ def installed_distributions(prefix):
     is damage, and a comparison with a lock has to see it.
     """
     owners = {
-        file: record["name"] for record in conda_records(prefix) for file in record["files"] if metadata_file(file)
+        file: record["name"]
+        for record in conda_records(prefix)
+        for file in record["files"]
+        if metadata_file(file)
     }
     found = {}
     for pattern in ("*.dist-info/METADATA", "*.egg-info/PKG-INFO"):

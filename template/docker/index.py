@@ -5,7 +5,12 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 
 from distributions import normalise, same_version
 from errors import BuildError

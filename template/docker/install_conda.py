@@ -38,7 +38,9 @@ def read_lock(path):
             continue
         url, _, md5 = line.partition("#")
         if not re.fullmatch(r"[0-9a-f]{32}", md5) or url.rsplit("/", 1)[-1] not in sha256:
-            raise BuildError(f"{path.name}: no MD5 and SHA-256 for {url}. Run `make env-update` to write it anew.")
+            raise BuildError(
+                f"{path.name}: no MD5 and SHA-256 for {url}. Run `make env-update` to write it anew."
+            )
         packages.append((url, md5, sha256[url.rsplit("/", 1)[-1]]))
     if not packages:
         raise BuildError(f"{path.name} names no package. Run `make env-update` to write it anew.")
@@ -66,7 +68,7 @@ def mapped_url(url, mapping):
     """Return where to download `url` from: the longest public prefix in `mapping` decides."""
     for public in sorted(mapping, key=len, reverse=True):
         if url.startswith(public + "/"):
-            return mapping[public] + url[len(public):]
+            return mapping[public] + url[len(public) :]
     return url
 
 
@@ -105,15 +107,22 @@ def main():
     packages = read_lock(options.locks / f"conda-{subdir}.lock")
     # Everything that conda would leave in a home folder goes where the layer does not see it.
     # And the environment's Python, which compiles the noarch packages, must not touch what is compiled already.
-    os.environ.update(HOME=tempfile.mkdtemp(), CONDA_PKGS_DIRS=CACHE, CONDA_ALWAYS_COPY="true", CONDA_REGISTER_ENVS="false",
-                      PYTHONDONTWRITEBYTECODE="1")
+    os.environ.update(
+        HOME=tempfile.mkdtemp(),
+        CONDA_PKGS_DIRS=CACHE,
+        CONDA_ALWAYS_COPY="true",
+        CONDA_REGISTER_ENVS="false",
+        PYTHONDONTWRITEBYTECODE="1",
+    )
     mapping = channel_map(conda)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as explicit:
         explicit.write("@EXPLICIT\n")
         explicit.writelines(f"{mapped_url(url, mapping)}#{md5}\n" for url, md5, _ in packages)
         explicit.flush()
         print(f"conda: {len(packages)} packages for {subdir}", flush=True)
-        done = subprocess.run([*conda, "create", "--yes", "--quiet", "--prefix", options.prefix, "--file", explicit.name])
+        done = subprocess.run(
+            [*conda, "create", "--yes", "--quiet", "--prefix", options.prefix, "--file", explicit.name]
+        )
     if done.returncode:
         raise BuildError(
             f"conda could not create the environment from conda-{subdir}.lock (exit code {done.returncode}; see above).\n"

@@ -22,10 +22,18 @@ def requirement(package):
             "Build a wheel of it and name its address in pyproject.toml, or publish it to an index."
         )
     if package.source.get("type") in ("directory", "file"):
-        raise BuildError(f"poetry.lock: {package.name} comes from a path of your machine, which the image does not have.")
-    exact = f"{package.name} @ {package.source['url']}" if package.source.get("type") == "url" else f"{package.name}=={package.version}"
+        raise BuildError(
+            f"poetry.lock: {package.name} comes from a path of your machine, which the image does not have."
+        )
+    exact = (
+        f"{package.name} @ {package.source['url']}"
+        if package.source.get("type") == "url"
+        else f"{package.name}=={package.version}"
+    )
     if not package.hashes:
-        raise BuildError(f"poetry.lock: {package.name} {package.version} has no hashes. Run `make env-update ALL=1`.")
+        raise BuildError(
+            f"poetry.lock: {package.name} {package.version} has no hashes. Run `make env-update ALL=1`."
+        )
     return " \\\n    ".join([exact, *(f"--hash={digest}" for digest in package.hashes)])
 
 
@@ -42,7 +50,9 @@ def requirements(packages, conda):
     ]
     if differing:
         raise BuildError(
-            "the two locks disagree, and conda has the last word:\n" + "\n".join(differing) + "\nRun `make env-update`."
+            "the two locks disagree, and conda has the last word:\n"
+            + "\n".join(differing)
+            + "\nRun `make env-update`."
         )
     return [requirement(package) for package in packages if package.name not in conda]
 
@@ -65,9 +75,25 @@ def main():
         file.write("\n".join(lines) + "\n")
         file.flush()
         done = subprocess.run(
-            [options.uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "--no-deps",
-             "--python", f"{options.prefix}/bin/python", "--requirements", file.name],
-            env={**os.environ, "UV_LINK_MODE": "copy", "PYTHONDONTWRITEBYTECODE": "1", "UV_PYTHON_DOWNLOADS": "never"},
+            [
+                options.uv,
+                "pip",
+                "install",
+                "--quiet",
+                "--compile-bytecode",
+                "--require-hashes",
+                "--no-deps",
+                "--python",
+                f"{options.prefix}/bin/python",
+                "--requirements",
+                file.name,
+            ],
+            env={
+                **os.environ,
+                "UV_LINK_MODE": "copy",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "UV_PYTHON_DOWNLOADS": "never",
+            },
         )
     if done.returncode:
         raise BuildError(

@@ -31,7 +31,9 @@ def editable_wheel(project, package, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--project", required=True, help="folder of pyproject.toml; the code will lie in its src")
+    parser.add_argument(
+        "--project", required=True, help="folder of pyproject.toml; the code will lie in its src"
+    )
     parser.add_argument("--package", required=True)
     parser.add_argument("--prefix", required=True, help="the environment")
     parser.add_argument("--tools", required=True, help="folder of uv and poetry-core")
@@ -42,9 +44,22 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         wheel = editable_wheel(options.project, options.package, folder)
         subprocess.run(
-            [f"{options.tools}/bin/uv", "pip", "install", "--quiet", "--no-deps", "--offline", "--no-cache",
-             "--python", f"{options.prefix}/bin/python", "--prefix", options.out + options.prefix, wheel],
-            check=True, env={**os.environ, "UV_LINK_MODE": "copy", "PYTHONDONTWRITEBYTECODE": "1"},
+            [
+                f"{options.tools}/bin/uv",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--offline",
+                "--no-cache",
+                "--python",
+                f"{options.prefix}/bin/python",
+                "--prefix",
+                options.out + options.prefix,
+                wheel,
+            ],
+            check=True,
+            env={**os.environ, "UV_LINK_MODE": "copy", "PYTHONDONTWRITEBYTECODE": "1"},
         )
 
 

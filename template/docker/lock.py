@@ -79,10 +79,25 @@ def solve_conda(project, platform, held):
     clean.write_text(f'#!/bin/sh\nunset CONDA_ROOT\nexec {CONDA} "$@"\n')
     clean.chmod(0o755)
     done = subprocess.run(
-        [CONDA_LOCK, "lock", "--conda", clean, "--no-mamba", "--file", project / "environment.yml", "--platform", platform,
-         "--virtual-package-spec", Path(__file__).with_name("virtual-packages.yml"), "--lockfile", target],
+        [
+            CONDA_LOCK,
+            "lock",
+            "--conda",
+            clean,
+            "--no-mamba",
+            "--file",
+            project / "environment.yml",
+            "--platform",
+            platform,
+            "--virtual-package-spec",
+            Path(__file__).with_name("virtual-packages.yml"),
+            "--lockfile",
+            target,
+        ],
         env={**os.environ, "CONDA_PINNED_PACKAGES": pins} if pins else None,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode or not target.is_file():
         raise BuildError(f"conda found no solution of environment.yml for {platform}:\n{digest(done.stdout)}")
@@ -159,16 +174,25 @@ def explicit(entries, platform, tools):
 
 def python_packages(entries):
     """Return the entries that can hold a Python distribution: they depend on Python."""
-    return {name: e for name, e in entries.items() if any(d.startswith(("python", "_python")) for d in e["dependencies"])}
+    return {
+        name: e
+        for name, e in entries.items()
+        if any(d.startswith(("python", "_python")) for d in e["dependencies"])
+    }
 
 
 def conda_create(entries, mapping, *options):
     """Run `conda create` on locked packages: download them into conda's cache, and with a prefix link them."""
     listing = Path("/tmp/packages.txt")
-    listing.write_text("@EXPLICIT\n" + "".join(f"{mapped_url(e['url'], mapping)}#{e['hash']['md5']}\n" for e in entries))
+    listing.write_text(
+        "@EXPLICIT\n" + "".join(f"{mapped_url(e['url'], mapping)}#{e['hash']['md5']}\n" for e in entries)
+    )
     done = subprocess.run(
         [CONDA, "create", "--yes", "--quiet", "--file", listing, *options],
-        env={**os.environ, "CONDA_PKGS_DIRS": CACHE}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "CONDA_PKGS_DIRS": CACHE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode:
         raise BuildError(f"conda could not fetch the packages that it locked:\n{done.stdout.strip()[-2000:]}")
@@ -226,7 +250,9 @@ def pins(distributions, platforms):
         if len(versions) == 1 and len(where) == len(platforms):
             lines.append(f"{name}=={versions.pop()}")
         else:
-            lines += [f"{name}=={version} ; {MARKERS[platform]}" for platform, (version, _) in sorted(where.items())]
+            lines += [
+                f"{name}=={version} ; {MARKERS[platform]}" for platform, (version, _) in sorted(where.items())
+            ]
     return lines
 
 
@@ -266,8 +292,15 @@ def poetry(project, *arguments):
     """Run Poetry in the project and return (exit code, output)."""
     done = subprocess.run(
         [POETRY, *arguments, "--no-interaction", "--no-ansi", "--directory", project],
-        env={**os.environ, "POETRY_VIRTUALENVS_CREATE": "false", "CONDA_PREFIX": INTERPRETER, "CONDA_DEFAULT_ENV": "interpreter"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={
+            **os.environ,
+            "POETRY_VIRTUALENVS_CREATE": "false",
+            "CONDA_PREFIX": INTERPRETER,
+            "CONDA_DEFAULT_ENV": "interpreter",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     return done.returncode, done.stdout
 
@@ -276,7 +309,11 @@ def lock_poetry(project, update, everything, distributions):
     """Write poetry.lock in `project` under the pins. Raises BuildError with an explained conflict."""
     steps = [["lock", "--regenerate"]] if everything else [["lock"]]
     if update and not everything:
-        held = {package.name for package in poetry_lock.read(project / "poetry.lock")} if (project / "poetry.lock").is_file() else set()
+        held = (
+            {package.name for package in poetry_lock.read(project / "poetry.lock")}
+            if (project / "poetry.lock").is_file()
+            else set()
+        )
         mine = sorted(name for name in update if name in held and name not in distributions)
         if mine:
             steps.append(["update", "--lock", *mine])
@@ -290,12 +327,18 @@ def lock_poetry(project, update, everything, distributions):
 def explain(output, project, distributions):
     """Return the message for a lock that Poetry could not make."""
     mentioned = {
-        name: where for name, where in distributions.items()
-        if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", output, re.I) and "version solving failed" in output
+        name: where
+        for name, where in distributions.items()
+        if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", output, re.I)
+        and "version solving failed" in output
     }
     text = f"Poetry could not lock pyproject.toml:\n\n{output.strip()}\n"
     if mentioned:
-        held = {f"  {name} {version}, from conda's package {owner}" for name, where in mentioned.items() for version, owner in where.values()}
+        held = {
+            f"  {name} {version}, from conda's package {owner}"
+            for name, where in mentioned.items()
+            for version, owner in where.values()
+        }
         text += (
             "\nconda has the last word, and of those named above it holds\n" + "\n".join(sorted(held)) + "\n"
             "Two ways out:\n"
@@ -325,7 +368,11 @@ def versions(folder):
 
 def table_of_changes(old, new):
     """Return the lines of a table `old -> new` with the owner of each package that moved."""
-    moved = [(owner, name) for owner, name in sorted(old.keys() | new.keys()) if old.get((owner, name)) != new.get((owner, name))]
+    moved = [
+        (owner, name)
+        for owner, name in sorted(old.keys() | new.keys())
+        if old.get((owner, name)) != new.get((owner, name))
+    ]
     rows = [(name, old.get((owner, name), "-"), new.get((owner, name), "-"), owner) for owner, name in moved]
     if not rows:
         return ["no package moved"]
@@ -335,16 +382,23 @@ def table_of_changes(old, new):
 
 def tool_versions():
     """Return ['conda 26.3.2', ...]: what made the locks."""
-    shown = [subprocess.run([tool, "--version"], capture_output=True, text=True).stdout for tool in (CONDA, CONDA_LOCK, POETRY)]
+    shown = [
+        subprocess.run([tool, "--version"], capture_output=True, text=True).stdout
+        for tool in (CONDA, CONDA_LOCK, POETRY)
+    ]
     numbers = [re.search(r"\d+(\.\d+)+", text).group() for text in shown]
-    return [f"{name} {number}" for name, number in zip(("conda", "conda-lock", "Poetry"), numbers, strict=True)]
+    return [
+        f"{name} {number}" for name, number in zip(("conda", "conda-lock", "Poetry"), numbers, strict=True)
+    ]
 
 
 def input_changed(project, platforms, previous):
     """Return whether environment.yml, or the list of platforms, is not what the old conda lock was made of."""
     if set(previous) != set(platforms):
         return True
-    stamp = subprocess.run(["sh", STATE, "stamp", project], capture_output=True, text=True).stdout.splitlines()
+    stamp = subprocess.run(
+        ["sh", STATE, "stamp", project], capture_output=True, text=True
+    ).stdout.splitlines()
     line = next((line for line in stamp if " environment.yml " in line), None)
     lock = project / f"conda-{platforms[0]}.lock"
     return not lock.is_file() or line not in lock.read_text().splitlines()
@@ -363,7 +417,9 @@ def check_inputs(project, update, previous):
     known = {name for _, name in versions(project)}
     unknown = sorted(update - known)
     if unknown:
-        raise BuildError(f"PKG: the locks hold no {', '.join(unknown)}. Add it to environment.yml or pyproject.toml, then run `make env-update`.")
+        raise BuildError(
+            f"PKG: the locks hold no {', '.join(unknown)}. Add it to environment.yml or pyproject.toml, then run `make env-update`."
+        )
 
 
 def main():
@@ -391,12 +447,18 @@ def main():
     locked = read_conda_lock(project / "conda-lock.yml")
 
     distributions = provided(locked, mapping)
-    old_pins = set(parse((project / "pyproject.toml").read_text()).get("dependency-groups", {}).get("conda", []))
+    old_pins = set(
+        parse((project / "pyproject.toml").read_text()).get("dependency-groups", {}).get("conda", [])
+    )
     owners = {name: next(iter(where.values()))[1] for name, where in distributions.items()}
-    write_pins(project / "pyproject.toml", leave_out_unpublished(pins(distributions, platforms), old_pins, owners))
+    write_pins(
+        project / "pyproject.toml", leave_out_unpublished(pins(distributions, platforms), old_pins, owners)
+    )
     here = SUBDIRS[machine.machine()]
     if here not in locked:
-        raise BuildError(f"platforms: this machine is {here}, which the answers do not lock for. Add it, or lock on another machine.")
+        raise BuildError(
+            f"platforms: this machine is {here}, which the answers do not lock for. Add it, or lock on another machine."
+        )
     make_interpreter(locked[here], mapping)
     lock_poetry(project, update, options.all, distributions)
 
@@ -411,7 +473,11 @@ def main():
         (options.out / f"conda-{platform}.lock").write_text(stamp + own + body)
 
     say("")
-    for line in table_of_changes(before, versions(project)) if before else [f"{len(versions(project))} packages locked"]:
+    for line in (
+        table_of_changes(before, versions(project))
+        if before
+        else [f"{len(versions(project))} packages locked"]
+    ):
         say(line)
 
 

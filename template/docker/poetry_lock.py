@@ -27,9 +27,13 @@ def read(path):
         document = tomllib.loads(path.read_text())
         version = document["metadata"]["lock-version"]
     except FileNotFoundError:
-        raise BuildError(f"{path.name} is missing: run `make env-update` (it asks for Docker only).") from None
+        raise BuildError(
+            f"{path.name} is missing: run `make env-update` (it asks for Docker only)."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise BuildError(f"{path.name} is damaged ({error}). Take it from git again, or run `make env-update`.") from None
+        raise BuildError(
+            f"{path.name} is damaged ({error}). Take it from git again, or run `make env-update`."
+        ) from None
     if not version.startswith("2."):
         raise BuildError(f"{path.name} has lock-version {version}; 2.x is needed. Run `make env-update`.")
     return [
@@ -54,12 +58,18 @@ def environment_of(prefix):
     """Return the PEP 508 environment of the Python in `prefix` (this machine's, with that Python's version)."""
     version = next(record["version"] for record in conda_records(prefix) if record["name"] == "python")
     short = ".".join(version.split(".")[:2])
-    return {**default_environment(), "python_version": short, "python_full_version": version,
-            "implementation_version": version, "extra": ""}
+    return {
+        **default_environment(),
+        "python_version": short,
+        "python_full_version": version,
+        "implementation_version": version,
+        "extra": "",
+    }
 
 
 def wanted(packages, groups, environment):
     """Return the Locked packages that any of `groups` wants in `environment` (see environment_of)."""
+
     def applies(marker):
         return not marker or Marker(marker).evaluate(environment)
 

@@ -20,13 +20,27 @@ from errors import BuildError, run
 MARK = "@before@"
 BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What the shell itself sets, and what tells where conda is: that is the image's matter.
-LEAVE = {"_", "PWD", "OLDPWD", "SHLVL", "PS1", "CONDA_EXE", "CONDA_PYTHON_EXE", "_CE_CONDA", "_CE_M", "_CONDA_EXE", "_CONDA_ROOT"}
+LEAVE = {
+    "_",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "PS1",
+    "CONDA_EXE",
+    "CONDA_PYTHON_EXE",
+    "_CE_CONDA",
+    "_CE_M",
+    "_CONDA_EXE",
+    "_CONDA_ROOT",
+}
 
 
 def variables(prefix, before):
     """Return the environment after the real activation of `prefix`, started from `before` alone."""
     script = '. /opt/conda/etc/profile.d/conda.sh && conda activate "$1" && exec /usr/bin/env -0'
-    done = subprocess.run(["/bin/bash", "-c", script, "activate", prefix], env=before, capture_output=True, text=True)
+    done = subprocess.run(
+        ["/bin/bash", "-c", script, "activate", prefix], env=before, capture_output=True, text=True
+    )
     if done.returncode:
         raise BuildError(f"`conda activate {prefix}` failed (exit code {done.returncode}):\n{done.stderr}")
     return dict(item.split("=", 1) for item in done.stdout.split("\0") if item)
@@ -37,12 +51,16 @@ def record(prefix):
     clean = {"PATH": BASE_PATH, "HOME": "/root"}
     after = variables(prefix, clean)
     changed = {k: v for k, v in after.items() if k not in LEAVE and clean.get(k) != v}
-    marked = variables(prefix, {**clean, **{k: MARK for k in changed if k != "PATH" and not k.startswith("CONDA_")}})
+    marked = variables(
+        prefix, {**clean, **{k: MARK for k in changed if k != "PATH" and not k.startswith("CONDA_")}}
+    )
     lists = {k: marked[k] for k in changed if MARK in marked.get(k, "") and marked[k] != MARK}
     fixed = {k: v for k, v in changed.items() if k not in lists and k != "PATH"}
     front = after["PATH"].removesuffix(BASE_PATH)
     if front == after["PATH"]:
-        raise BuildError(f"an activate.d script of {prefix} rewrites PATH instead of adding to it: {after['PATH']}")
+        raise BuildError(
+            f"an activate.d script of {prefix} rewrites PATH instead of adding to it: {after['PATH']}"
+        )
     return fixed, {"PATH": front + MARK, **lists}
 
 
@@ -52,14 +70,18 @@ def script(fixed, lists, prefix, name):
     lines += [f"export {key}={shlex.quote(value)}" for key, value in sorted(fixed.items())]
     for key, value in sorted(lists.items()):
         old = f"${{{key}-}}"
-        lines.append(f"export {key}=" + old.join(shlex.quote(part) if part else "" for part in value.split(MARK)))
+        lines.append(
+            f"export {key}=" + old.join(shlex.quote(part) if part else "" for part in value.split(MARK))
+        )
     return "\n".join([*lines, ""])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prefix", required=True)
-    parser.add_argument("--name", required=True, help="what `conda activate` may call it, and the prompt shows")
+    parser.add_argument(
+        "--name", required=True, help="what `conda activate` may call it, and the prompt shows"
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
 
@@ -70,7 +92,10 @@ def main():
     folder = options.out / "opt/activation"
     folder.mkdir(parents=True)
     (folder / "static.sh").write_text(script(fixed, lists, options.prefix, options.name))
-    whole = {**fixed, **{key: value.replace(MARK, BASE_PATH if key == "PATH" else "") for key, value in lists.items()}}
+    whole = {
+        **fixed,
+        **{key: value.replace(MARK, BASE_PATH if key == "PATH" else "") for key, value in lists.items()},
+    }
     (folder / "variables.json").write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n")
     print(f"activation: {len(fixed) + len(lists)} variables recorded", flush=True)
 

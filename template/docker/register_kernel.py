@@ -21,8 +21,12 @@ def start_and_ask(name, code):
     printed = []
     try:
         client.execute_interactive(
-            code, timeout=60, allow_stdin=False,
-            output_hook=lambda message: printed.append(message["content"].get("text", "") or str(message["content"].get("evalue", ""))),
+            code,
+            timeout=60,
+            allow_stdin=False,
+            output_hook=lambda message: printed.append(
+                message["content"].get("text", "") or str(message["content"].get("evalue", ""))
+            ),
         )
     finally:
         client.stop_channels()
@@ -41,12 +45,24 @@ def main():
     try:
         from ipykernel.kernelspec import install
     except ImportError:
-        sys.exit("\nERROR: environment.yml: a kernel is asked for, and ipykernel is not in the environment. Add it, then: make env-update\n")
-    install(prefix=options.prefix, kernel_name=kernel["name"], display_name=kernel["display_name"],
-            env=json.loads(options.variables.read_text()))
+        sys.exit(
+            "\nERROR: environment.yml: a kernel is asked for, and ipykernel is not in the environment. Add it, then: make env-update\n"
+        )
+    install(
+        prefix=options.prefix,
+        kernel_name=kernel["name"],
+        display_name=kernel["display_name"],
+        env=json.loads(options.variables.read_text()),
+    )
 
     with tempfile.TemporaryDirectory() as home:
-        os.environ.update(HOME=home, JUPYTER_DATA_DIR=home, JUPYTER_RUNTIME_DIR=home, IPYTHONDIR=home, PYTHONDONTWRITEBYTECODE="1")
+        os.environ.update(
+            HOME=home,
+            JUPYTER_DATA_DIR=home,
+            JUPYTER_RUNTIME_DIR=home,
+            IPYTHONDIR=home,
+            PYTHONDONTWRITEBYTECODE="1",
+        )
         found = start_and_ask(kernel["name"], "import sys; print(sys.prefix)")
     if found != options.prefix:
         sys.exit(f"\nERROR: kernel {kernel['name']} runs in {found or 'nothing'}, not in {options.prefix}.\n")

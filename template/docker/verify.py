@@ -83,10 +83,15 @@ def poetry_differences(prefix, locks, groups):
     installed = installed_distributions(prefix)
     packages = poetry_lock.read(Path(locks, "poetry.lock"))
     locked = {p.name: p for p in poetry_lock.wanted(packages, groups, poetry_lock.environment_of(prefix))}
-    found = [f"{name}: poetry.lock says {locked[name].version}, nothing is installed" for name in locked.keys() - installed.keys()]
+    found = [
+        f"{name}: poetry.lock says {locked[name].version}, nothing is installed"
+        for name in locked.keys() - installed.keys()
+    ]
     for name, distribution in installed.items():
         if name in locked and not same_version(locked[name].version, distribution.version):
-            found.append(f"{name}: poetry.lock says {locked[name].version}, installed is {distribution.version}")
+            found.append(
+                f"{name}: poetry.lock says {locked[name].version}, installed is {distribution.version}"
+            )
         elif name not in locked and distribution.owner is None:
             found.append(f"{name}: {distribution.version} is installed and stands in neither lock")
     return sorted(found)
@@ -99,7 +104,9 @@ def unmet_dependencies(prefix, uv):
     if done.returncode == 0:
         return []
     loud = subprocess.run([part for part in command if part != "--quiet"], capture_output=True, text=True)
-    return [line for line in loud.stderr.splitlines() if line.startswith("The package")] or [loud.stderr.strip()]
+    return [line for line in loud.stderr.splitlines() if line.startswith("The package")] or [
+        loud.stderr.strip()
+    ]
 
 
 def first(lines, most=40):
@@ -127,8 +134,13 @@ def main():
     }
     if any(problems.values()):
         shown = "\n".join(f"{title}:\n{first(lines)}" for title, lines in problems.items() if lines)
-        raise BuildError(f"the environment is not what the locks say.\n{shown}\nRun `make env-update`, then build again.")
-    print(f"verified: {count} files of conda's as conda left them, both locks as installed, all dependencies met", flush=True)
+        raise BuildError(
+            f"the environment is not what the locks say.\n{shown}\nRun `make env-update`, then build again."
+        )
+    print(
+        f"verified: {count} files of conda's as conda left them, both locks as installed, all dependencies met",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

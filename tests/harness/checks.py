@@ -91,7 +91,9 @@ def poetry_lock(host: Host, project: Project, groups: set[str]) -> list[str]:
 def runtime_contents(host: Host, project: Project) -> list[str]:
     """The runtime image holds neither conda nor Poetry nor the dev group."""
     problems = [f"{path} exists" for path in ("/opt/conda/bin/conda", "/opt/poetry", "/opt/conda/pkgs") if host.file(path).exists]
-    problems += [f"{name} can be called" for name in ("conda", "mamba", "poetry", "uv") if host.run("command -v %s", name).rc == 0]
+    problems += [
+        f"{name} can be called" for name in ("conda", "mamba", "poetry", "uv") if host.run("command -v %s", name).rc == 0
+    ]
     dev_only = locked_by_poetry(project, {"dev"}).keys() - locked_by_poetry(project, {"main", "conda"}).keys()
     found = python(host, project, DISTRIBUTIONS)
     return problems + [f"{name} of the dev group is installed" for name in sorted(dev_only & found.keys())]

@@ -32,11 +32,11 @@ def step(text: str) -> Iterator[None]:
 def demonstrate() -> None:
     """Render, lock, build, run; raises AssertionError with the output of the step that failed."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        with step(f"Rendering the default project into {FOLDER.relative_to(template.REPOSITORY)}"):
-            shutil.rmtree(FOLDER, ignore_errors=True)
-            source = template.snapshot(Path(scratch) / "couplet")
-            template.render(source, FOLDER, {"project_name": "Sea Ice"})
+    rendering = f"Rendering the default project into {FOLDER.relative_to(template.REPOSITORY)}"
+    with tempfile.TemporaryDirectory() as scratch, step(rendering):
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        source = template.snapshot(Path(scratch) / "couplet")
+        template.render(source, FOLDER, {"project_name": "Sea Ice"})
     project = Project(FOLDER, "sea-ice")
     with step("make env-update: conda's lock, then Poetry's around it"):
         project.make("env-update")
@@ -60,7 +60,9 @@ def demonstrate() -> None:
     print("".join(f"              {line}\n" for line in result.strip().splitlines()))
     print("Next:")
     settings = template.REPOSITORY / ".cache" / "mirror.env"
-    prepare = f". {os.path.relpath(settings, FOLDER)} && " if os.environ.get("CONDARC", "").startswith(str(settings.parent)) else ""
+    prepare = (
+        f". {os.path.relpath(settings, FOLDER)} && " if os.environ.get("CONDARC", "").startswith(str(settings.parent)) else ""
+    )
     print(f"  cd {FOLDER.relative_to(template.REPOSITORY)}")
     print(f"  {prepare}make shell")
     print("  make lab" if project.kernel else "  make run")

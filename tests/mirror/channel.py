@@ -18,7 +18,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from . import cache, conda, cpython, engine, images, package, wheels
+from . import cache, conda, cpython, engine, images, package
 from .cache import HERE, Progress
 from .engine import Engine
 from .package import PLACEHOLDER, Package
@@ -141,7 +141,11 @@ def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]
             rounds = range(max(len(versions) for versions in listed.values()))
             for number in rounds:
                 wanted = {name: versions[number] for name, versions in listed.items() if number < len(versions)}
-                missing = [f"{name}=={version}" for name, version in wanted.items() if _known(known, name, version, minor, platform) is None]
+                missing = [
+                    f"{name}=={version}"
+                    for name, version in wanted.items()
+                    if _known(known, name, version, minor, platform) is None
+                ]
                 if missing:
                     with cache.step(f"{len(missing)} wheels for Python {minor} on {platform}", progress):
                         for pin, file in _pip_download(missing, minor, tags, folder):
@@ -168,7 +172,16 @@ def _known(known: dict[str, str], name: str, version: str, minor: str, platform:
 def _pip_download(pins: list[str], minor: str, tags: list[str], folder: Path) -> Iterable[tuple[str, Path]]:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         platforms = [f"--platform={tag}" for tag in tags]
-        words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", f"--python-version={minor}"]
+        words = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            f"--python-version={minor}",
+        ]
         cache.run([*words, *platforms, f"--dest={scratch}", *pins], log=cache.root() / "log" / "wheels.log")
         by_name = {Wheel(path).name: path for path in Path(scratch).glob("*.whl")}
         for pin in pins:
@@ -207,7 +220,7 @@ def _compile_one(on: Engine, items: Listing, python: Path, pin: str, folder: Pat
         mounts = [f"--volume={python}:{cpython.PREFIX}:ro", f"--volume={source}:/source:ro", f"--volume={folder}:/out"]
         script = (
             "set -e; export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/tmp/site; cd /source; "
-            f"pip() {{ {cpython.PREFIX}/bin/python $(echo /source/pip-*.whl)/pip \"$@\"; }}; "
+            f'pip() {{ {cpython.PREFIX}/bin/python $(echo /source/pip-*.whl)/pip "$@"; }}; '
             "pip install -q --no-index --target=/tmp/site setuptools-*.whl wheel-*.whl packaging-*.whl; "
             "pip wheel -q --no-index --no-deps --no-build-isolation -w /out ./*.tar.gz"
         )
@@ -225,7 +238,11 @@ def _packages(
     by_name = {wheel.name: wheel for wheel, _, _ in found if newest.get(wheel.name) == wheel.version}
     listed = set(by_name) | {wheel.name for wheel, _, _ in sdists}
     conda_lock = next(wheel for wheel, _, _ in found if wheel.name == "conda-lock")
-    jobs = [(wheel, minor, platform, items, by_name, listed) for wheel, minor, platform in [*found, *sdists] if wheel.name != "conda-lock"]
+    jobs = [
+        (wheel, minor, platform, items, by_name, listed)
+        for wheel, minor, platform in [*found, *sdists]
+        if wheel.name != "conda-lock"
+    ]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         heavy = [pool.submit(_python_package, on, minor, folder) for minor, folder in pythons.items()]
         results = list(pool.map(_wheel_package, jobs, chunksize=4))
@@ -370,7 +387,9 @@ def _udunits_package(on: Engine) -> Path:
 
     def build(half: Path) -> None:
         half.mkdir(parents=True)
-        engine.docker(on, "run", "--rm", f"--volume={half}:/out", f"--volume={script}:/stage.sh:ro", images.BUILD, "bash", "/stage.sh")
+        engine.docker(
+            on, "run", "--rm", f"--volume={half}:/out", f"--volume={script}:/stage.sh:ro", images.BUILD, "bash", "/stage.sh"
+        )
 
     cache.build_once(staged, build)
     described = Package("udunits2", (staged / "version").read_text().strip(), "{hash}_0", [], subdir=PLATFORM)

@@ -268,7 +268,9 @@ def _stop() -> bool:
     deadline = time.monotonic() + STOP_SECONDS
     while _pid() is not None:
         if time.monotonic() > deadline:
-            raise EngineError(f"the private engine (process {pid}) did not stop within {STOP_SECONDS} s; see {folder()}/dockerd.log")
+            raise EngineError(
+                f"the private engine (process {pid}) did not stop within {STOP_SECONDS} s; see {folder()}/dockerd.log"
+            )
         time.sleep(0.1)
     for path in (_socket(), _pidfile(), _session_marker()):
         path.unlink(missing_ok=True)

@@ -91,7 +91,12 @@ def write(package: Package, stage: Path, folder: Path) -> Path:
 def _path_entry(path: Path, name: str) -> dict[str, Any]:
     if path.is_symlink():
         content = path.resolve().read_bytes() if path.exists() else b""
-        return {"_path": name, "path_type": "softlink", "sha256": hashlib.sha256(content).hexdigest(), "size_in_bytes": len(content)}
+        return {
+            "_path": name,
+            "path_type": "softlink",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "size_in_bytes": len(content),
+        }
     content = path.read_bytes()
     entry: dict[str, Any] = {
         "_path": name,

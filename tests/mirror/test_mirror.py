@@ -72,7 +72,8 @@ END
 def test_activation_runs_the_scripts_of_packages_and_deactivation_undoes_them(on: Engine) -> None:
     """udunits2's variable comes and goes, and its program runs from the prefix alone."""
     output = in_miniforge(
-        on, 'echo "$UDUNITS2_XML_PATH"; udunits2 -H km -W m | grep -c "1 km = 1000 m"; conda deactivate; echo "${UDUNITS2_XML_PATH-gone}"'
+        on,
+        'echo "$UDUNITS2_XML_PATH"; udunits2 -H km -W m | grep -c "1 km = 1000 m"; conda deactivate; echo "${UDUNITS2_XML_PATH-gone}"',
     )
     assert output.splitlines() == ["/opt/conda/envs/copy/share/udunits/udunits2.xml", "1", "gone"]
 
@@ -80,7 +81,7 @@ def test_activation_runs_the_scripts_of_packages_and_deactivation_undoes_them(on
 def test_without_the_settings_the_channel_is_unknown(on: Engine) -> None:
     """No address is baked into the image: it comes from outside, as in a company."""
     script = "conda create --dry-run --name x python=3.13"
-    with pytest.raises(engine.EngineError, match="conda.anaconda.org"):
+    with pytest.raises(engine.EngineError, match=r"conda\.anaconda\.org"):
         engine.docker(on, "run", "--rm", "--network=none", images.MINIFORGE, "bash", "-c", script)
 
 
