@@ -22,13 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--network", choices=["auto", "public", "mirror"], default="auto", help="where packages and base images come from"
     )
+    parser.addoption("--variant", choices=[row.name for row in variants()], help="only this row of tests/variants.toml")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for `variant` on each row of the table, and one that asks for `built` on each built row."""
     for name, only_built in (("variant", False), ("built", True)):
         if name in metafunc.fixturenames:
-            rows = variants(built=only_built)
+            rows = [row for row in variants(built=only_built) if metafunc.config.getoption("--variant") in (None, row.name)]
             metafunc.parametrize(name, rows, ids=str, indirect=only_built, scope="session")
 
 
