@@ -46,9 +46,12 @@ def conda_records(prefix):
 
 
 def metadata_file(path):
-    """Return whether `path`, inside a package or a prefix, is a distribution's main metadata file."""
+    """Return whether `path`, inside a package or a prefix, is a distribution's main metadata file.
+
+    Only right in site-packages: setuptools, for one, carries other distributions inside of itself.
+    """
     parts = PurePosixPath(path).parts
-    if len(parts) < 2:
+    if len(parts) < 3 or parts[-3] != "site-packages":
         return False
     folder, name = parts[-2:]
     return (folder.endswith(".dist-info") and name == "METADATA") or (
