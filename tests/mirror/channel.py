@@ -185,7 +185,7 @@ def _pip_download(pins: list[str], minor: str, tags: list[str], folder: Path) ->
 
 def _compile(on: Engine, items: Listing, pythons: dict[str, Path], progress: Progress) -> list[tuple[Wheel, str, str]]:
     """Wheels of the projects that publish none, compiled in the build image."""
-    built = []
+    built: list[tuple[Wheel, str, str]] = []
     for name, entry in items.sdists.items():
         for version in entry["versions"]:
             for minor in entry["pythons"]:
