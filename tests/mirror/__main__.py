@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from . import cache, channel, cpython, debian, engine, images, settings, standins, web, wheels
@@ -50,7 +51,10 @@ def up(progress: cache.Progress = print, *, keep: bool = True) -> None:
         recipes = cache.HERE / "images"
         images.build(on, images.BUILD, "build.Dockerfile", recipes, debian_key, progress)
         images.build(on, images.WEB, "web.Dockerfile", recipes, [debian_key, (recipes / "nginx.conf").read_text()], progress)
-        pythons = cpython.ensure(on, progress)
+        with ThreadPoolExecutor(1) as pool:
+            wheels_fetched = pool.submit(channel.fetch, progress)
+            pythons = cpython.ensure(on, progress)
+            wheels_fetched.result()
         folder, pip_wheel = channel.ensure(on, pythons, progress)
         for minor, build in pythons.items():
             standins.python(on, minor, build, pip_wheel, debian_key, progress)
@@ -89,7 +93,7 @@ def stop(*, purge: bool) -> None:
 
 
 def _size() -> str:
-    shown = subprocess.run(["du", "-sh", cache.root()], capture_output=True, text=True, check=False).stdout
+    shown = subprocess.run(["du", "-sxh", cache.root()], capture_output=True, text=True, check=False).stdout
     return shown.split("\t")[0]
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -26,7 +27,7 @@ from .wheels import Wheel, WheelError
 
 NAME = "conda-forge"
 LIST = HERE / "channel.toml"
-PLATFORM = "linux-64"
+PLATFORM: Literal["linux-64"] = "linux-64"
 """The platform whose Python and libraries are built here; wheels may serve others too."""
 
 Stage = Callable[[Path], None]
@@ -101,6 +102,11 @@ def ensure(on: Engine, pythons: dict[str, Path], progress: Progress) -> tuple[Pa
     return target / NAME, _pip_wheel(items)
 
 
+def fetch(progress: Progress) -> None:
+    """Download the wheels of the list: work for the network, to be done while CPython keeps the processors busy."""
+    _download(listing(), progress)
+
+
 def counts() -> dict[str, int]:
     """How many packages each folder of the current channel holds."""
     return {folder.name: len(list(folder.glob("*.conda"))) for folder in sorted(current().glob("[!.]*")) if folder.is_dir()}
@@ -141,11 +147,7 @@ def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]
             rounds = range(max(len(versions) for versions in listed.values()))
             for number in rounds:
                 wanted = {name: versions[number] for name, versions in listed.items() if number < len(versions)}
-                missing = [
-                    f"{name}=={version}"
-                    for name, version in wanted.items()
-                    if _known(known, name, version, minor, platform) is None
-                ]
+                missing = [f"{name}=={wanted[name]}" for name in wanted if not _known(known, name, wanted[name], minor, platform)]
                 if missing:
                     with cache.step(f"{len(missing)} wheels for Python {minor} on {platform}", progress):
                         for pin, file in _pip_download(missing, minor, tags, folder):
@@ -164,9 +166,9 @@ def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]
     return list(found)
 
 
-def _known(known: dict[str, str], name: str, version: str, minor: str, platform: str) -> str | None:
+def _known(known: dict[str, str], name: str, version: str, minor: str, platform: str) -> str:
     pin = f"{name}=={version}"
-    return known.get(pin) or known.get(f"{pin} {minor} {platform}")
+    return known.get(pin) or known.get(f"{pin} {minor} {platform}", "")
 
 
 def _pip_download(pins: list[str], minor: str, tags: list[str], folder: Path) -> Iterable[tuple[str, Path]]:
@@ -192,7 +194,7 @@ def _pip_download(pins: list[str], minor: str, tags: list[str], folder: Path) ->
 
 def _compile(on: Engine, items: Listing, pythons: dict[str, Path], progress: Progress) -> list[tuple[Wheel, str, str]]:
     """Wheels of the projects that publish none, compiled in the build image."""
-    built = []
+    built: list[tuple[Wheel, str, str]] = []
     for name, entry in items.sdists.items():
         for version in entry["versions"]:
             for minor in entry["pythons"]:
@@ -234,7 +236,7 @@ def _packages(
     found: list[tuple[Wheel, str, str]],
     sdists: list[tuple[Wheel, str, str]],
 ) -> list[Path]:
-    newest = {canonicalize_name(name): versions[0] for name, versions in items.wheels.items()}
+    newest = {str(canonicalize_name(name)): versions[0] for name, versions in items.wheels.items()}
     by_name = {wheel.name: wheel for wheel, _, _ in found if newest.get(wheel.name) == wheel.version}
     listed = set(by_name) | {wheel.name for wheel, _, _ in sdists}
     conda_lock = next(wheel for wheel, _, _ in found if wheel.name == "conda-lock")

@@ -104,8 +104,8 @@ def stage(wheel: Path, folder: Path, minor: str) -> None:
     _write(info / "METADATA", METADATA.encode())
     _write(info / "INSTALLER", b"conda\n")
     _write(info / "entry_points.txt", b"[console_scripts]\nconda = conda.cli:main\n")
-    for place in ("bin/conda", "condabin/conda"):
-        _write(folder / place, ENTRY.encode(), executable=True)
+    for script in ("bin/conda", "condabin/conda"):
+        _write(folder / script, ENTRY.encode(), executable=True)
     # the second place is where `conda shell.bash hook` reads it
     for place in (folder / "etc/profile.d/conda.sh", site / "conda/shell/etc/profile.d/conda.sh"):
         _write(place, CONDA_SH.encode())

@@ -109,6 +109,8 @@ def add_newer(progress: Progress) -> None:
 
 def install(packages: list[str], progress: Progress, *, release: str | None = None) -> None:
     """Install packages without their recommendations, and without starting any service."""
+    if not all(candidate(package) for package in packages):
+        update(progress)
     target = ["-t", release] if release else []
     words = ["apt-get", "-y", "-qq", "--no-install-recommends", *target, "install", *packages]
     with cache.step(f"apt-get install {' '.join(packages)}", progress), _no_services():

@@ -176,6 +176,7 @@ def _install(progress: Progress) -> None:
         return
     try:
         if not debian.candidate("docker.io"):
+            # a fresh machine has no package lists yet
             debian.update(progress)
         release = None
         if debian.major(debian.candidate("docker.io")) < OLDEST:

@@ -67,10 +67,10 @@ def build(
     key = cache.key(recipe, inputs)
     if _wanted(on, name, key, progress):
         labels = [f"--label={label}={value}" for label, value in _labels(name, key).items()]
+        words: list[str | Path] = ["build", "--quiet", *labels, "--provenance=false", "--tag", name, "--file", recipe, context]
         with cache.step(f"image {name}", progress):
             if fill:
                 fill(context)
-            words = ["build", "--quiet", *labels, "--provenance=false", "--tag", name, "--file", recipe, context]
             engine.docker(on, *words, log=_log(name))
     return key
 

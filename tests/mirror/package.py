@@ -75,7 +75,9 @@ def write(package: Package, stage: Path, folder: Path) -> Path:
         entry_points = {"entry_points": package.entry_points, "type": "python"}
         info["info/link.json"] = {"noarch": entry_points, "package_metadata_version": 1}
 
-    info_files = [(name, json.dumps(value, indent=2, sort_keys=True).encode()) for name, value in sorted(info.items())]
+    info_files: list[tuple[str, Path | bytes]] = []
+    for name, value in sorted(info.items()):
+        info_files.append((name, json.dumps(value, indent=2, sort_keys=True).encode()))
     info_files.append(("info/files", "".join(f"{entry['_path']}\n" for entry in paths).encode()))
     target = folder / package.filename
     half = target.with_suffix(".half")

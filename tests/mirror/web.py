@@ -40,7 +40,7 @@ def environment(on: Engine) -> dict[str, str]:
 
 def start(on: Engine, progress: Progress) -> str:
     """Start the server, or leave it running when nothing changed; the channel alias."""
-    words = ["docker", "compose", "--file", COMPOSE, "up", "--detach", "--wait", "--quiet-pull", "--pull=never"]
+    words = ["docker", "compose", "--file", str(COMPOSE), "up", "--detach", "--wait", "--quiet-pull", "--pull=never"]
     with cache.step(f"web server at {alias(on)}", progress):
         try:
             cache.run(words, env=environment(on), error=WebError)
@@ -58,7 +58,7 @@ def start(on: Engine, progress: Progress) -> str:
 
 def stop(on: Engine) -> None:
     """Stop the server."""
-    cache.run(["docker", "compose", "--file", COMPOSE, "down", "--timeout=3"], env=environment(on), error=WebError)
+    cache.run(["docker", "compose", "--file", str(COMPOSE), "down", "--timeout=3"], env=environment(on), error=WebError)
 
 
 def answers(address: str) -> bool:
