@@ -10,7 +10,7 @@ if ! [ -w "${HOME:-/}" ] || [ "${HOME:-/}" = / ]; then
     (umask 077; mkdir -p "$HOME") || echo "entrypoint.sh: no HOME: nothing can be written in /tmp" >&2
 fi
 if [ -z "${USER-}" ]; then
-    USER=$(id -un 2> /dev/null || echo "user$(id -u)")
+    USER=$(id -un 2> /dev/null) || USER=user$(id -u)
     export USER LOGNAME="$USER"
 fi
 

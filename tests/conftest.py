@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -16,6 +17,9 @@ from tests.harness.variants import Variant, variants
 from tests.mirror import engine, web
 
 os.environ.update(template.isolated())
+
+IMAGES = "couplet-test-" + hashlib.sha256(str(template.REPOSITORY).encode()).hexdigest()[:6]
+"""What image names begin with: two clones of this repository may be tested on one engine at once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,7 +71,7 @@ def render(template_repository: Path, tmp_path: Path):
 
     def make(folder: str = "project", **answers) -> Project:
         path = template.render(template_repository, tmp_path / folder, {"project_name": "Sea Ice", **answers})
-        return Project(path, f"couplet-test-{tmp_path.name.replace('_', '-').lower()}")
+        return Project(path, f"{IMAGES}-{tmp_path.name.replace('_', '-').lower()}")
 
     return make
 
@@ -118,7 +122,7 @@ def built(request: pytest.FixtureRequest, template_repository: Path, sources: st
     """A variant of the table, locked and with both images built by make, as its user would."""
     variant: Variant = request.param
     path = template.render(template_repository, tmp_path_factory.mktemp(variant.name) / "project", variant.answers)
-    project = Project(path, f"couplet-test-{variant.name}")
+    project = Project(path, f"{IMAGES}-{variant.name}")
     began = time.monotonic()
     project.make("build")
     project.make("build-dev")

@@ -6,6 +6,7 @@
 #   ACTIVATED_PREFIX     set once it is done, so that it is done once
 
 if [ -z "${NO_ACTIVATE-}" ] && [ "${ACTIVATED_PREFIX-}" != "$ENV_PREFIX" ]; then
+    # shellcheck disable=SC3013  # -nt: not in POSIX, but in dash, bash and busybox, and it costs nothing
     # The recording is stale once conda has changed the environment, or a script of its activation.
     if [ "$ENV_PREFIX/conda-meta" -nt /opt/activation/stamp ] ||
         [ "$ENV_PREFIX/conda-meta/history" -nt /opt/activation/stamp ] ||

@@ -6,8 +6,10 @@ conda() {
         activate)
             case "${2-$ENV_PREFIX}" in
                 "$ENV_PREFIX" | "${ENV_PREFIX##*/}")
-                    unset ACTIVATED_PREFIX
-                    . /opt/activation/activate.sh ;;
+                    # Not activate.sh, which comes here when the recording is stale. Without a conda,
+                    # nothing can be more up to date than the recording.
+                    . /opt/activation/static.sh
+                    export ACTIVATED_PREFIX="$ENV_PREFIX" ;;
                 *)
                     echo "conda activate $2: this image holds one environment, ${ENV_PREFIX##*/} ($ENV_PREFIX)." >&2
                     return 1 ;;

@@ -1,11 +1,14 @@
 #!/bin/sh
-# Stands in /usr/local/bin under the name of every program of the environment, and of the shells:
+# Stands in /usr/local/bin under the name of every program of the environment, of the shells, and of poetry:
 # `docker exec container python` runs it, which activates and becomes the program itself.
 : "${ENV_PREFIX:=@ENV_PREFIX@}"
 export ENV_PREFIX
 . /opt/activation/activate.sh
 name=${0##*/}
-if [ -x "$ENV_PREFIX/bin/$name" ]; then
-    exec "$ENV_PREFIX/bin/$name" "$@"
-fi
-exec "/bin/$name" "$@"
+for folder in "$ENV_PREFIX/bin" /opt/poetry/bin /bin; do
+    if [ -x "$folder/$name" ]; then
+        exec "$folder/$name" "$@"
+    fi
+done
+echo "$name: not in the environment any more ($ENV_PREFIX/bin)" >&2
+exit 127

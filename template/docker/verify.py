@@ -99,7 +99,7 @@ def poetry_differences(prefix, locks, groups):
 
 def unmet_dependencies(prefix, uv):
     """Return the dependency problems over all distributions, conda's and Poetry's, as uv reports them."""
-    command = [uv, "pip", "check", "--quiet", "--python", f"{prefix}/bin/python"]
+    command = [uv, "pip", "check", "--no-cache", "--quiet", "--python", f"{prefix}/bin/python"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return []

@@ -115,7 +115,7 @@ def kernel(image: str, project: Project, *options: str) -> list[str]:
     done = docker("run", "--rm", *options, image, "cat", file, check=False)
     if done.code:
         return [f"no kernel of the name {name}: {done.output.strip()}"]
-    spec = json.loads(done.output)
+    spec = json.loads(done.stdout)
     problems = []
     if not re.fullmatch(re.escape(f"{project.prefix}/bin/python") + r"[0-9.]*", spec["argv"][0]):
         problems.append(f"kernel.json starts {spec['argv'][0]}, not the environment's Python")
@@ -123,6 +123,6 @@ def kernel(image: str, project: Project, *options: str) -> list[str]:
         problems.append(f"kernel.json calls it {spec['display_name']!r}, not {display_name!r}")
     cells = ["import sys, os\nprint(sys.prefix)", "print(os.environ.get('CONDA_PREFIX'))", f"import {project.package}; 6 * 7"]
     done = docker("run", "--rm", *options, image, "python", "-c", NOTEBOOK, json.dumps([name, cells]), check=False)
-    if done.output.split() != [project.prefix, project.prefix, "42"]:
+    if done.stdout.split() != [project.prefix, project.prefix, "42"]:
         problems.append(f"the cells printed (exit code {done.code}): {done.output.strip()[-1500:]}")
     return problems

@@ -19,17 +19,16 @@ def docker(*words: str, stdin: str | None = None, timeout: float = 300, check: b
     """Run the docker command. Raises AssertionError, showing its output, when it fails and `check` holds."""
     global started
     started += words[0] == "run"
-    done = subprocess.run(
-        ["docker", *words], input=stdin or "", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
-    )
-    assert not check or done.returncode == 0, f"docker {' '.join(words)} ended with {done.returncode}:\n{done.stdout[-6000:]}"
-    return Done(done.returncode, done.stdout)
+    done = subprocess.run(["docker", *words], input=stdin or "", capture_output=True, text=True, timeout=timeout)
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, f"docker {' '.join(words)} ended with {done.returncode}:\n{output[-6000:]}"
+    return Done(done.returncode, output, done.stdout)
 
 
 @contextmanager
 def running(image: str, *options: str, command: tuple[str, ...] = ("sleep", "infinity")) -> Iterator[Host]:
     """A running container of `image`, as testinfra sees it; removed at the end, whatever happens."""
-    name = docker("run", "--detach", *options, image, *command).output.strip().splitlines()[-1]
+    name = docker("run", "--detach", *options, image, *command).stdout.strip()
     try:
         yield testinfra.get_host(f"docker://{name}")
     finally:
@@ -48,6 +47,6 @@ def derived(image: str, instructions: str) -> Iterator[str]:
 
 
 def run(image: str, *command: str, options: tuple[str, ...] = (), stdin: str | None = None, check: bool = True) -> str:
-    """Return what a command prints in a new container, as a user would call it."""
+    """Return what a command prints on standard output in a new container, as a user would call it."""
     interactive = ("--interactive",) if stdin is not None else ()
-    return docker("run", "--rm", *interactive, *options, image, *command, stdin=stdin, check=check).output
+    return docker("run", "--rm", *interactive, *options, image, *command, stdin=stdin, check=check).stdout

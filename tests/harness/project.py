@@ -13,10 +13,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Done:
-    """A finished command: exit code and everything it printed, both streams in order."""
+    """A finished command: exit code, what it printed on both streams, and on standard output alone if known."""
 
     code: int
     output: str
+    stdout: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Project:
     def prefix(self) -> str:
         """Where the environment is in the images."""
         return f"/opt/conda/envs/{self.package}"
+
+    @property
+    def site_packages(self) -> str:
+        """Where Python packages are in the images."""
+        minor = ".".join(self.locked_by_conda()["python"][0].split(".")[:2])
+        return f"{self.prefix}/lib/python{minor}/site-packages"
 
     @property
     def runtime(self) -> str:
