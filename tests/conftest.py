@@ -112,7 +112,7 @@ def sources(package_sources: str, request: pytest.FixtureRequest) -> str:
     if package_sources == "mirror":
         os.environ.update(web.environment(engine.find()))
         services = request.getfixturevalue("docker_services")
-        address = f"http://127.0.0.1:{services.port_for('channel', 80)}"
+        address = f"http://127.0.0.1:{services.port_for('channel', 80)}/current"
         services.wait_until_responsive(timeout=30.0, pause=0.2, check=lambda: web.answers(address))
     return package_sources
 

@@ -24,8 +24,8 @@ def port() -> int:
 
 
 def alias(on: Engine) -> str:
-    """The address whose sub-folders are channels, as containers and this machine reach it."""
-    return f"http://{engine.gateway(on)}:{port()}"
+    """The address whose sub-folders are channels, as containers and this machine reach it: the current version's."""
+    return f"http://{engine.gateway(on)}:{port()}/{channel.current().resolve().parent.name}"
 
 
 def environment(on: Engine) -> dict[str, str]:
@@ -51,8 +51,8 @@ def start(on: Engine, progress: Progress) -> str:
                     "with COUPLET_CHANNEL_PORT=<port> python -m tests.mirror up"
                 ) from error
             raise
-        if not answers(f"http://127.0.0.1:{port()}"):
-            raise WebError(f"the web server runs, but http://127.0.0.1:{port()} does not show the channel; see `docker logs`")
+        if not answers(f"http://127.0.0.1:{port()}/current"):
+            raise WebError(f"the web server runs, but http://127.0.0.1:{port()}/current does not show the channel; see `docker logs`")
     return alias(on)
 
 
