@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import copier
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+RELEASES = REPOSITORY / "tests/releases.toml"
 TAG = "v9999.0.0"
 """The version of the working tree: newer than every release, so that Copier takes it as the latest."""
 
@@ -39,13 +41,21 @@ def isolated() -> dict[str, str]:
     }
 
 
+def releases() -> dict[str, str]:
+    """Return {tag: commit} of tests/releases.toml, oldest first."""
+    return tomllib.loads(RELEASES.read_text())
+
+
 def snapshot(folder: Path) -> Path:
-    """Make a git repository in `folder` of this one's history and, on top and tagged, its working tree.
+    """Make a git repository in `folder` of this one's history, its releases tagged, and, on top, its working tree.
 
     Copier is never pointed at the live checkout: with uncommitted changes it would name a commit that
-    does not exist, and no project could be updated from there.
+    does not exist, and no project could be updated from there. Tags are made of the table of releases alone, so
+    that a clone without tags gives the same result.
     """
-    git(REPOSITORY, "clone", "--quiet", "--no-hardlinks", str(REPOSITORY), str(folder))
+    git(REPOSITORY, "clone", "--quiet", "--no-hardlinks", "--no-tags", str(REPOSITORY), str(folder))
+    for tag, commit in releases().items():
+        git(folder, "tag", tag, commit)
     listed = git(REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for path in filter(None, git(folder, "ls-files", "-z").split("\0")):
         (folder / path).unlink()
@@ -60,25 +70,31 @@ def snapshot(folder: Path) -> Path:
     return folder
 
 
-def questions(template: Path = REPOSITORY) -> dict[str, dict[str, Any]]:
-    """Return every question, asked or computed, in the order of copier.yml's includes."""
+def questions(template: Path = REPOSITORY, version: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return every question, asked or computed, in the order of copier.yml's includes; of a tag, or as the files are."""
+
+    def read(name: str) -> str:
+        return git(template, "show", f"{version}:{name}") if version else (template / name).read_text()
 
     class Loader(yaml.SafeLoader):
         """YAML with Copier's !include."""
 
-    Loader.add_constructor("!include", lambda loader, node: yaml.safe_load((template / node.value).read_text()))
+    Loader.add_constructor("!include", lambda loader, node: yaml.safe_load(read(node.value)))
     found = {}
-    for document in yaml.load_all((template / "copier.yml").read_text(), Loader):
+    for document in yaml.load_all(read("copier.yml"), Loader):
         found |= {name: value for name, value in (document or {}).items() if not name.startswith("_")}
     return found
 
 
-def render(template: Path, destination: Path, answers: dict[str, Any], version: str | None = None) -> Path:
-    """Render the template as `copier copy --defaults` without --trust does. Returns `destination`.
-
-    Raises AssertionError for an answer to a question that does not exist: Copier ignores those.
-    """
-    unknown = answers.keys() - questions(template).keys() if version is None else set()
+def only_answers(template: Path, answers: dict[str, Any], version: str | None = None) -> dict[str, Any]:
+    """Return the answers. Raises AssertionError for one to a question that does not exist: Copier ignores those."""
+    unknown = answers.keys() - questions(template, version).keys()
     assert not unknown, f"no such question: {sorted(unknown)}"
-    copier.run_copy(str(template), destination, data=answers, defaults=True, unsafe=False, quiet=True, vcs_ref=version)
+    return answers
+
+
+def render(template: Path, destination: Path, answers: dict[str, Any], version: str | None = None) -> Path:
+    """Render a tag of the template (the latest) as `copier copy --defaults` without --trust does. Returns `destination`."""
+    data = only_answers(template, answers, version)
+    copier.run_copy(str(template), destination, data=data, defaults=True, unsafe=False, quiet=True, vcs_ref=version)
     return destination

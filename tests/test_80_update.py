@@ -1,0 +1,418 @@
+"""Update: from every release to the working tree, nothing of the user's is lost, and nothing needs trust.
+
+Until there is a release, and beside them for ever, the gate runs on a made-up history: an older template is the
+working tree with some changes undone (`update.older`), and each mutant is the working tree with one mistake made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import copier
+import copier.errors
+import pytest
+import yaml
+from packaging.version import Version
+
+from tests.harness import template, update
+from tests.harness.update import Edit
+from tests.harness.variants import variants
+
+MADE_UP = "v0.0.1"
+RELEASES = [*template.releases(), MADE_UP]
+DROPPED: dict[str, str] = {}
+"""Questions of releases that went for good, and why no other question carries their answer."""
+LOCKS = {
+    "conda-lock.yml": "version: 1\n# moved by the user\n",
+    "conda-linux-64.lock": "# stamp environment.yml 0\n@EXPLICIT\n",
+    "poetry.lock": "# moved by the user\n[[package]]\n",
+}
+PINS = ["numpy==2.4.6", "python-dateutil==2.9.0.post0", "scipy==1.17.0"]
+
+
+@pytest.fixture(scope="session")
+def history(tmp_path_factory) -> Path:
+    """The releases, one made up before them, and the working tree as the latest."""
+    repository = template.snapshot(tmp_path_factory.mktemp("history") / "couplet")
+    update.release(repository, MADE_UP, update.older)
+    return repository
+
+
+@pytest.fixture
+def mutant(tmp_path):
+    """A function that makes a history of two releases: the working tree, and after it the tree with a mistake made."""
+
+    def make(mistake) -> Path:
+        repository = template.snapshot(tmp_path / "mutant")
+        update.release(repository, "v9999.0.1", mistake)
+        return repository
+
+    return make
+
+
+def rows(version: str, repository: Path | None = None):
+    """Return {variant: answers} of a release, as far as that release knew the questions."""
+    if version != MADE_UP:
+        return {row.name: row.answers for row in update.variants_of(repository or template.REPOSITORY, template.releases()[version])}
+    known = template.questions(repository, version) if repository else None
+    return {row.name: {k: v for k, v in row.answers.items() if known is None or k in known} for row in variants()}
+
+
+CASES = [(version, name) for version in RELEASES for name in rows(version)]
+every_release_and_variant = pytest.mark.parametrize(("version", "name"), CASES, ids=lambda value: value)
+
+
+@pytest.fixture
+def begun(history, tmp_path):
+    """A function that renders a variant of a release into a committed project."""
+
+    def make(version: str, name: str) -> Path:
+        return update.project(history, tmp_path / "project", rows(version, history)[name], version)
+
+    return make
+
+
+# --- the table of releases -------------------------------------------------------------------------
+
+
+def test_each_release_has_landed_and_they_are_in_order():
+    for commit in template.releases().values():
+        assert re.fullmatch("[0-9a-f]{40}", commit)
+        template.git(template.REPOSITORY, "merge-base", "--is-ancestor", commit, "HEAD")
+    versions = [Version(tag) for tag in template.releases()]
+    assert versions == sorted(versions) and all(version < Version(template.TAG) for version in versions)
+
+
+def test_a_commit_that_has_not_landed_is_seen(history):
+    """The twin: the made-up release is no ancestor."""
+    with pytest.raises(subprocess.CalledProcessError):
+        template.git(history, "merge-base", "--is-ancestor", MADE_UP, template.TAG)
+
+
+# --- the gate --------------------------------------------------------------------------------------
+
+
+@every_release_and_variant
+def test_an_update_gives_what_a_fresh_render_gives(history, begun, tmp_path, version, name):
+    project = begun(version, name)
+    before = update.answers_of(project)
+    update.update(project, history)
+    after = update.answers_of(project)
+    assert update.lost_answers(before, after, template.questions(), DROPPED) == []
+    fresh = template.render(history, tmp_path / "fresh", after)
+    assert update.differences(project, fresh) == []
+    assert not update.conflicts(project)
+
+
+@every_release_and_variant
+def test_no_path_of_a_release_has_vanished(history, begun, tmp_path, version, name):
+    old = set(update.files(begun(version, name)))
+    new = set(update.files(template.render(history, tmp_path / "new", rows(version, history)[name])))
+    assert update.vanished(history, version, template.TAG, old, new) == []
+
+
+def edits(project: Path) -> list[Edit]:
+    """Return what a user may have done to a project after some months."""
+    package = next(path.name for path in (project / "src").iterdir())
+    return [
+        Edit("environment.yml", "  - gdal>=3.9\n", after="  - numpy\n"),
+        Edit("pyproject.toml", '    "tqdm>=4.66",\n', after='    "pandas>=2.2",\n'),
+        Edit("pyproject.toml", "".join(f'\n    "{pin}",' for pin in PINS) + "\n", after="conda = ["),
+        Edit("Makefile", "\nfigures: build ## draw the figures\n\t@echo figures\n"),
+        Edit("Dockerfile", "RUN apt-get update && apt-get install --yes libgl1\n", after="FROM env AS runtime\n"),
+        Edit("README.md", "\n## Data\n\nAsk the institute.\n"),
+        Edit("src/" + package + "/ice.py", "THICKNESS = 1.5\n"),
+        Edit(".editorconfig", "[*.R]\nindent_size = 7\n"),
+        Edit("tests/test_analysis.py", deleted=True),
+        *(Edit(lock, text) for lock, text in LOCKS.items()),
+    ]
+
+
+@every_release_and_variant
+def test_a_users_edits_survive_or_are_a_visible_conflict(history, begun, version, name):
+    project = begun(version, name)
+    made = edits(project)
+    if version == MADE_UP:
+        # on the line that the template rewords since
+        made.append(Edit("README.md", " Look at `figures` first.", after="`make` lists everything."))
+    for edit in made:
+        edit.apply(project)
+    update.commit(project)
+    update.update(project, history)
+    assert update.lost(project, made) == []
+    for lock, text in LOCKS.items():
+        assert (project / lock).read_text() == text
+    assert not {*LOCKS, "pyproject.toml", "environment.yml"} & update.conflicts(project)
+    assert tomllib.loads((project / "pyproject.toml").read_text())["dependency-groups"]["conda"] == PINS
+    if version == MADE_UP:
+        assert update.conflicts(project) == {"README.md", ".editorconfig"}
+
+
+KERNEL = {"docker/kernel.json", "notebooks/example.ipynb"}
+FLIPS = {
+    "kernel": {True: KERNEL, False: set()},
+    "ci": {"github": {".github/workflows/ci.yml"}, "none": set()},
+    "python_version": {"3.11": set(), "3.12": set(), "3.13": set(), "3.14": set()},
+    "platforms": {("linux-64",): set(), ("linux-64", "linux-aarch64", "osx-arm64"): set()},
+    "license": {"MIT": set(), "BSD-3-Clause": set(), "Apache-2.0": set(), "Proprietary": set()},
+    "advanced": {True: set(), False: set()},
+}
+"""Question -> answer -> the files that exist for that answer alone."""
+
+
+def test_every_choice_has_a_row_in_the_table_of_flips():
+    """A new question with choices says here which files come and go with it; a choice without a row is an error."""
+    asked = {name: question for name, question in template.questions().items() if question.get("when") is not False}
+    assert FLIPS.keys() == {name for name, q in asked.items() if q["type"] == "bool" or "choices" in q}
+    for name, answers in FLIPS.items():
+        listed = {choice for answer in answers for choice in (answer if isinstance(answer, tuple) else [answer])}
+        assert listed == set(asked[name].get("choices", [True, False])), name
+
+
+@pytest.mark.parametrize("question", FLIPS)
+@pytest.mark.parametrize("version", RELEASES)
+def test_a_flipped_answer_moves_exactly_its_files(history, tmp_path, version, question):
+    """From the release, with another answer at the update; and back, at the same version."""
+    if question not in template.questions(history, version):
+        return  # the release had nothing to flip: its update is tested above
+    answers = rows(version, history)["default"]
+    project = update.project(history, tmp_path / "project", answers, version)
+    unflipped = update.files(template.render(history, tmp_path / "unflipped", answers)).keys()
+    default = next(choice for choice in FLIPS[question] if plain(choice) == current(history, question))
+    for answer in [choice for choice in FLIPS[question] if choice != default] + [default]:
+        update.update(project, history, {question: plain(answer)})
+        update.commit(project)
+        fresh = template.render(history, tmp_path / f"fresh-{answer}", {**answers, question: plain(answer)})
+        assert update.differences(project, fresh) == []
+        come, gone = FLIPS[question][answer], FLIPS[question][default]
+        assert update.files(project).keys() == (unflipped - gone) | come
+
+
+def plain(answer):
+    """Return an answer of the table as Copier takes it."""
+    return list(answer) if isinstance(answer, tuple) else answer
+
+
+def current(history, question: str):
+    """Return the default of a question."""
+    return template.questions(history, template.TAG)[question]["default"]
+
+
+# --- what turns the gate red -----------------------------------------------------------------------
+
+
+def rename(old: str, new: str):
+    """Return a mistake: a file of the template renamed, or removed where `new` is empty."""
+
+    def change(repository: Path) -> None:
+        folder = repository / "template"
+        (folder / old).rename(folder / new) if new else (folder / old).unlink()
+
+    return change
+
+
+MOVED = {"renamed": ("environment.yml.jinja", "env.yml.jinja"), "removed": ("environment.yml.jinja", "")}
+
+
+@pytest.mark.parametrize("case", MOVED)
+def test_an_edit_in_a_file_that_the_template_moves_is_seen_as_lost(mutant, tmp_path, case):
+    repository = mutant(rename(*MOVED[case]))
+    project = update.project(repository, tmp_path / "project", {"project_name": "Sea Ice"}, template.TAG)
+    before = set(update.files(project))
+    edit = Edit("environment.yml", "  - gdal>=3.9\n", after="  - numpy\n")
+    edit.apply(project)
+    update.commit(project)
+    update.update(project, repository)
+    assert not update.conflicts(project), "Copier says nothing: this is why the gate is needed"
+    assert update.lost(project, [edit]) == ["environment.yml is gone, with the user's '- gdal>=3.9'"]
+    gone = update.vanished(repository, template.TAG, "v9999.0.1", before, set(update.files(project)))
+    assert gone == [f"environment.yml of {template.TAG} is gone, and no migration moves it"]
+
+
+MIGRATION = """
+_migrations:
+  - version: v9999.0.1
+    when: "{{ _stage == 'before' }}"
+    command: if [ -e environment.yml ]; then git mv environment.yml env.yml; fi
+---
+"""
+
+
+def test_a_versioned_migration_carries_an_edit_over_a_rename(mutant, tmp_path):
+    """The way of hooks/README.md: with trust the edit arrives, twice is once, and without trust nothing happens."""
+
+    def change(repository: Path) -> None:
+        rename("environment.yml.jinja", "env.yml.jinja")(repository)
+        file = repository / "copier.yml"
+        file.write_text(file.read_text().replace("\n---\n", MIGRATION, 1))
+
+    repository = mutant(change)
+    project = update.project(repository, tmp_path / "project", {"project_name": "Sea Ice"}, template.TAG)
+    before = set(update.files(project))
+    Edit("environment.yml", "  - gdal>=3.9\n", after="  - numpy\n").apply(project)
+    update.commit(project)
+    with pytest.raises(copier.errors.UnsafeTemplateError):
+        update.update(project, repository)
+    assert template.git(project, "status", "--porcelain") == ""
+    for _ in range(2):  # the second time nothing is crossed
+        copier.run_update(project, defaults=True, overwrite=True, unsafe=True, quiet=True)
+        assert update.lost(project, [Edit("env.yml", "  - gdal>=3.9\n")]) == []
+        update.commit(project)
+    assert not (project / "environment.yml").exists()
+    assert update.vanished(repository, template.TAG, "v9999.0.1", before, set(update.files(project))) == []
+    update.update(project, repository)
+
+
+TAXES = {
+    "a task": "_tasks: ['true']\n",
+    "a Jinja extension": "_jinja_extensions: [jinja2.ext.do]\n",
+    "a migration without a version": "_migrations: ['true']\n",
+}
+
+
+@pytest.mark.parametrize("case", TAXES)
+def test_what_would_need_trust_is_refused(mutant, tmp_path, case):
+    def change(repository: Path) -> None:
+        update.replace(repository, "copier.yml", "_subdirectory: template\n", "_subdirectory: template\n" + TAXES[case])
+
+    repository = mutant(change)
+    project = update.project(repository, tmp_path / "project", {"project_name": "Sea Ice"}, template.TAG)
+    with pytest.raises(copier.errors.UnsafeTemplateError):
+        update.update(project, repository)
+
+
+LICENSE = re.compile(r"^license:\n.*\Z", re.M | re.S)
+CARRIED = """licence:
+  type: str
+  choices: [MIT, BSD-3-Clause, Apache-2.0, Proprietary]
+  default: "{{ license | default('Proprietary') }}"
+"""
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_a_renamed_question_keeps_its_value_and_a_removed_one_is_seen(mutant, tmp_path, carried):
+    """The pattern of hooks/README.md, and its twin without the default that names the old question."""
+
+    def change(repository: Path) -> None:
+        file = repository / "questions/10_project.yml"
+        asked = CARRIED if carried else CARRIED.replace("{{ license | default('Proprietary') }}", "Proprietary")
+        text, count = LICENSE.subn(asked, file.read_text())
+        assert count == 1
+        file.write_text(text)
+        for path in (repository / "template").rglob("*.jinja"):
+            path.write_text(path.read_text().replace("if license ", "if licence ").replace("{{ license ", "{{ licence "))
+
+    repository = mutant(change)
+    project = update.project(repository, tmp_path / "project", {"project_name": "Sea Ice", "license": "MIT"}, template.TAG)
+    before = update.answers_of(project)
+    update.update(project, repository)
+    after, questions = update.answers_of(project), template.questions(repository, "v9999.0.1")
+    problems = update.lost_answers(before, after, questions)
+    assert "license" not in after
+    if carried:
+        assert after["licence"] == "MIT" and problems == []
+        assert 'license = "MIT"' in (project / "pyproject.toml").read_text()
+    else:
+        assert problems == ["the question license is gone, and no other carries its answer 'MIT'"]
+
+
+def test_a_file_that_is_not_updated_is_seen(history, tmp_path):
+    """The twin of the comparison with a fresh render: the old project is not the new one."""
+    old = template.render(history, tmp_path / "old", {"project_name": "Sea Ice"}, MADE_UP)
+    new = template.render(history, tmp_path / "new", {"project_name": "Sea Ice"})
+    problems = update.differences(old, new)
+    assert ".editorconfig is missing" in problems and "docker/tools.txt differs" in problems
+    (new / "entrypoint.sh").chmod(0o644)
+    assert "entrypoint.sh differs" in update.differences(old, new)
+
+
+# --- without trust ---------------------------------------------------------------------------------
+
+
+@every_release_and_variant
+def test_copy_and_recopy_need_no_trust(history, begun, tmp_path, version, name):
+    """Update without trust is every test above."""
+    project = begun(version, name)
+    copier.run_recopy(project, defaults=True, overwrite=True, unsafe=False, quiet=True, vcs_ref=template.TAG)
+    fresh = template.render(history, tmp_path / "fresh", update.answers_of(project))
+    assert update.files(fresh).items() <= update.files(project).items()
+
+
+def command(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Run Copier's program with neither trust nor a terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "copier", *words], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ
+    )
+
+
+def test_the_program_needs_neither_trust_nor_a_terminal(history, tmp_path):
+    project = tmp_path / "project"
+    options = ("--defaults", "--data", "project_name=Sea Ice")
+    done = command("copy", f"--vcs-ref={MADE_UP}", *options, str(history), str(project), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    update.commit(project)
+    done = command("update", "--defaults", cwd=project)
+    assert done.returncode == 0, done.stderr
+    update.commit(project)
+    done = command("recopy", "--defaults", "--overwrite", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert update.differences(project, template.render(history, tmp_path / "fresh", {"project_name": "Sea Ice"})) == []
+
+
+# --- what Copier says afterwards -------------------------------------------------------------------
+
+
+def test_the_messages_say_the_next_commands_and_nothing_else(history, tmp_path):
+    """Each indented line is a command that the project has; around them stand a heading and one hint at most."""
+    project = tmp_path / "project"
+    copied = command(
+        "copy", f"--vcs-ref={MADE_UP}", "--defaults", "--data", "project_name=Sea Ice", str(history), str(project), cwd=tmp_path
+    )
+    update.commit(project)
+    updated = command("update", "--defaults", cwd=project)
+    for shown, heading in ((copied.stderr, "Sea Ice is ready"), (updated.stderr, "Updated")):
+        message = shown[shown.index(heading) :].strip().splitlines()
+        commands = [line.split("   ")[0].strip() for line in message if line.startswith("    ")]
+        assert len(commands) >= 2 and len([line for line in message if line and not line.startswith("    ")]) <= 2, message
+        for words in commands:
+            if words.startswith("make "):
+                subprocess.run(["make", "--dry-run", *words.split()[1:]], cwd=project, check=True, capture_output=True)
+            else:
+                assert words.startswith("git "), words
+
+
+# --- conflicts -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conflicted(history, tmp_path) -> Path:
+    """A project with a conflict after its update, added to the index as `git commit --all` would."""
+    project = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, MADE_UP)
+    Edit("README.md", " Look at `figures` first.", after="`make` lists everything.").apply(project)
+    update.commit(project)
+    update.update(project, history)
+    assert update.conflicts(project) == {"README.md"}
+    template.git(project, "add", "--all")
+    return project
+
+
+def test_pre_commit_rejects_a_conflict_that_git_would_commit(conflicted):
+    config = yaml.safe_load((conflicted / ".pre-commit-config.yaml").read_text())
+    hooks = {hook["id"]: hook for repo in config["repos"] for hook in repo["hooks"]}
+    hook = Path(sys.executable).with_name("check-merge-conflict")
+    words = [str(hook), *hooks["check-merge-conflict"]["args"], "README.md"]
+    done = subprocess.run(words, cwd=conflicted, capture_output=True, text=True)
+    assert done.returncode == 1 and "README.md" in done.stdout
+    # the twin: without the argument the hook sees no merge and lets it pass
+    assert subprocess.run([words[0], words[-1]], cwd=conflicted, capture_output=True).returncode == 0
+
+
+def test_an_unreported_conflict_is_seen(conflicted):
+    """The twin of `unseen_markers`: once added, git reports the conflict no more."""
+    assert update.conflicts(conflicted) == set()
+    assert update.unseen_markers(conflicted) == ["README.md has a conflict that git does not report"]

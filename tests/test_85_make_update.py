@@ -1,0 +1,114 @@
+"""`make update` and `make update-check`: Copier in a container, with Docker and make alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import IMAGES
+from tests.harness import template, update
+from tests.harness.container import docker
+from tests.harness.project import Project
+from tests.harness.update import Edit
+
+MADE_UP = "v0.0.1"
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory) -> Path:
+    """An older release, made up, and the working tree."""
+    repository = template.snapshot(tmp_path_factory.mktemp("history") / "couplet")
+    update.release(repository, MADE_UP, update.older)
+    return repository
+
+
+@pytest.fixture
+def old(history, tmp_path, sources):
+    """A committed project of the older release; its image of Copier is removed at the end."""
+    path = update.project(history, tmp_path / "my project", {"project_name": "Sea Ice"}, MADE_UP)
+    yield Project(path, f"{IMAGES}-update")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_image_left():
+    yield
+    docker("image", "rm", "--force", f"{IMAGES}-update:copier", check=False)
+
+
+def test_make_update_brings_in_the_newest_template(history, old, tmp_path):
+    assert "New template version available" in old.make("update-check").output
+    edit = Edit("Makefile", "\nfigures: build ## draw the figures\n\t@echo figures\n")
+    edit.apply(old.path)
+    update.commit(old.path)
+    shown = old.make("update").output
+    assert "A  .editorconfig" in shown or "?? .editorconfig" in shown, shown
+    assert "Conflicts" not in shown and update.lost(old.path, [edit]) == []
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in old.path.rglob("*")}
+    assert owners == {(os.getuid(), os.getgid())}
+    update.commit(old.path)
+    assert "up-to-date" in old.make("update-check").output
+    assert "Nothing has changed" in old.make("update").output
+    (old.path / "Makefile").write_bytes((old.path / "Makefile").read_bytes().replace(edit.text.encode(), b""))
+    fresh = template.render(history, tmp_path / "fresh", {"project_name": "Sea Ice"})
+    assert update.differences(old.path, fresh) == []
+
+
+def test_make_update_fails_on_a_conflict_and_names_it(old):
+    Edit("README.md", " Look at `figures` first.", after="`make` lists everything.").apply(old.path)
+    update.commit(old.path)
+    shown = old.make("update", fails=True).output
+    assert "Conflicts" in shown and "\n  README.md\n" in shown and "git reset --hard" in shown
+    assert update.conflicts(old.path) == {"README.md"}
+
+
+def test_make_update_changes_an_answer(old):
+    old.make("update", 'ARGS=--data kernel=false --data "project_description=Two words"')
+    assert not (old.path / "notebooks").exists()
+    assert update.answers_of(old.path)["project_description"] == "Two words"
+
+
+def test_make_update_works_in_a_worktree_of_git(old, tmp_path):
+    template.git(old.path, "worktree", "add", "--quiet", str(tmp_path / "tree"), "-b", "update")
+    Project(tmp_path / "tree", old.images).make("update")
+    assert (tmp_path / "tree/.editorconfig").exists() and not (old.path / ".editorconfig").exists()
+
+
+def test_make_update_works_for_a_user_without_a_name(history, old, tmp_path):
+    """The caller's uid is not in the image: as anyone's but root's is not."""
+    owned = ["--user", "12345:6789", "--volume", f"{history}:{history}:ro", "--volume", f"{old.path}:{old.path}"]
+    old.make("update-check")
+    for path in [old.path, *old.path.rglob("*")]:
+        os.chown(path, 12345, 6789)
+    docker("run", "--rm", *owned, "--workdir", str(old.path), f"{old.images}:copier", "update")
+    assert (old.path / ".editorconfig").stat().st_uid == 12345
+
+
+BROKEN = {
+    "uncommitted changes": (lambda path: (path / "README.md").write_text("mine"), "dirty"),
+    "no answers file": (lambda path: (path / ".copier-answers.yml").unlink(), "git checkout HEAD -- .copier-answers.yml"),
+    "no git": (lambda path: (path / ".git").rename(path.parent / "elsewhere"), "git init"),
+    "a template that moved": (lambda path: source(path, "/nowhere"), "there is no such folder"),
+    "a template behind ssh": (lambda path: source(path, "git@example.com:me/couplet.git"), "pipx run copier update"),
+}
+
+
+def source(path: Path, address: str) -> None:
+    """Write another address of the template, and commit it."""
+    answers = yaml.safe_load((path / update.ANSWERS).read_text()) | {"_src_path": address}
+    (path / update.ANSWERS).write_text(yaml.safe_dump(answers))
+    update.commit(path)
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_stands_in_the_way_is_named(old, case):
+    change, message = BROKEN[case]
+    change(old.path)
+    shown = old.make("update", fails=True).output
+    assert message in shown and "Traceback" not in shown
+    if (old.path / ".git").exists():
+        left = subprocess.run(["git", "diff", "--stat", "HEAD"], cwd=old.path, capture_output=True, text=True).stdout
+        assert ".editorconfig" not in left
