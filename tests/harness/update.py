@@ -60,7 +60,7 @@ def older(repository: Path) -> None:
     block = re.search(r"{%- if author_email %}.*?{%- else %}(.*?){%- endif %}", (repository / pyproject).read_text(), re.S)
     replace(repository, pyproject, block.group(), block.group(1).strip("\n"))
     replace(repository, pyproject, '"pytest>=8",', '"pytest>=7",')
-    replace(repository, "template/docker/tools.txt", "poetry-core==", "poetry-core==1.")
+    replace(repository, "template/docker/poetry.txt", "poetry-plugin-pypi-mirror==", "poetry-plugin-pypi-mirror==0.")
     script = repository / "template/scripts/update.sh"
     script.write_text(script.read_text().replace("set -eu\n", "set -eu\n" + "# Something longer.\n" * 50, 1))
 
