@@ -50,6 +50,13 @@ def render(session: nox.Session) -> None:
 
 
 @nox.session
+def update(session: nox.Session) -> None:
+    """`copier update` from every release, with a user's edits and without trust; adopting. No Docker."""
+    install(session, "tests")
+    session.run("pytest", "tests/test_80_update.py", "tests/test_81_adopting.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """The harness' own code (the template's is linted as rendered, in `render`)."""
     install(session, "lint")
@@ -61,7 +68,7 @@ def lint(session: nox.Session) -> None:
 def images(session: nox.Session) -> None:
     """Only what needs images."""
     install(session, "tests")
-    files = sorted(str(path) for path in Path("tests").glob("test_[3-7]*.py"))
+    files = sorted(str(path) for pattern in ("test_[3-7]*.py", "test_85*.py") for path in Path("tests").glob(pattern))
     session.run("pytest", *files, *session.posargs)
 
 

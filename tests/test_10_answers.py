@@ -35,29 +35,48 @@ def test_a_name_is_enough(render):
     assert project.package == "sea_ice"
 
 
-@pytest.mark.parametrize(
-    ("answers", "message"),
-    [
-        ({"project_name": ""}, "needs a name"),
-        ({"project_name": " Sea Ice"}, "blanks"),
-        ({"project_name": "Sea\nIce"}, "one line"),
-        ({"project_name": "海氷"}, "answer package_name too"),
-        ({"project_name": "class"}, "answer package_name with another"),
-        ({"project_name": "NumPy"}, "answer package_name with another"),
-        ({"package_name": "Sea-Ice"}, "letters, digits and underscores"),
-        ({"package_name": "sea__ice"}, "two in a row"),
-        ({"author_email": "nobody"}, "not an e-mail address"),
-        ({"author_name": "A <b>"}, "without < and >"),
-        ({"kernel_name": "Sea Ice"}, "letters a to z"),
-        ({"platforms": ["osx-arm64"]}, "needs a Linux platform"),
-        ({"python_version": "2.7"}, "python_version"),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
-)
+REFUSED = [
+    ({"project_name": ""}, "needs a name"),
+    ({"project_name": " Sea Ice"}, "blanks"),
+    ({"project_name": "Sea\nIce"}, "one line"),
+    ({"project_name": "海氷"}, "answer package_name too"),
+    ({"project_name": "class"}, "answer package_name with another"),
+    ({"project_name": "NumPy"}, "answer package_name with another"),
+    ({"package_name": "Sea-Ice"}, "letters, digits and underscores"),
+    ({"package_name": "sea__ice"}, "two in a row"),
+    ({"project_description": "two\nlines"}, "one line"),
+    ({"author_email": "nobody"}, "not an e-mail address"),
+    ({"author_name": "A <b>"}, "without < and >"),
+    ({"kernel_name": "Sea Ice"}, "letters a to z"),
+    ({"kernel_display_name": " "}, "one line"),
+    ({"platforms": ["osx-arm64"]}, "needs a Linux platform"),
+    ({"python_version": "2.7"}, "python_version"),
+]
+
+
+@pytest.mark.parametrize(("answers", "message"), REFUSED, ids=lambda value: "-".join(value) if isinstance(value, dict) else None)
 def test_a_bad_answer_is_refused_with_a_reason(render, tmp_path, answers, message):
     with pytest.raises((ValueError, copier.errors.CopierError), match=message):
         render(**answers)
     assert not (tmp_path / "project").exists(), "something was left behind"
+
+
+def free_text(questions: dict) -> set[str]:
+    """Return the questions that a person answers in words of their own."""
+    return {
+        name
+        for name, asked in questions.items()
+        if asked.get("type", "str") in ("str", "path", "json", "yaml")
+        and "choices" not in asked
+        and asked.get("when") is not False
+    }
+
+
+def test_every_free_text_question_refuses_something_with_a_reason():
+    questions = template.questions()
+    assert free_text(questions) == {name for name in free_text(questions) if questions[name].get("validator")}
+    assert free_text(questions) <= {name for answers, _ in REFUSED for name in answers}, "add a refused answer above"
+    assert "remark" in free_text(questions | {"remark": {"type": "str"}}), "the twin: a new question would be seen"
 
 
 def test_a_name_that_starts_with_a_digit_makes_a_package(render):

@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from tests.conftest import IMAGES
-from tests.harness import template, update
+from tests.harness import adopting, template, update
 from tests.harness.container import docker
 from tests.harness.project import Project
 from tests.harness.update import Edit
 
 MADE_UP = "v0.0.1"
+RELEASES = [*template.releases(), MADE_UP]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,9 @@ def old(history, tmp_path, sources):
 
 @pytest.fixture(scope="module", autouse=True)
 def no_image_left():
+    """Remove what the tests of this file make."""
     yield
-    docker("image", "rm", "--force", f"{IMAGES}-update:copier", check=False)
+    docker("image", "rm", "--force", *(f"{IMAGES}-update:{tag}" for tag in ("copier", "latest", "dev")), check=False)
 
 
 def test_make_update_brings_in_the_newest_template(history, old, tmp_path):
@@ -112,3 +114,22 @@ def test_what_stands_in_the_way_is_named(old, case):
     if (old.path / ".git").exists():
         left = subprocess.run(["git", "diff", "--stat", "HEAD"], cwd=old.path, capture_output=True, text=True).stdout
         assert ".editorconfig" not in left
+
+
+# --- and then it builds ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_an_updated_project_locks_builds_and_passes_its_tests(history, tmp_path, sources, version):
+    path = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, version)
+    update.update(path, history)
+    Project(path, f"{IMAGES}-update").make("env-update", "build", "test")
+
+
+def test_an_adopted_repository_locks_builds_and_passes_its_tests(history, tmp_path, sources):
+    """Its own test, of its own package, with the dependencies that it brought."""
+    path = adopting.begin(tmp_path / "tides")
+    adopting.adopt(path, history)
+    shown = Project(path, f"{IMAGES}-update").make("env-update", "build", "test").output
+    assert "1 passed" in shown
+    assert "tabulate" in (path / "poetry.lock").read_text()

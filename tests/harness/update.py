@@ -175,7 +175,9 @@ def vanished(repository: Path, old: str, new: str, before: set[str], after: set[
     crossed = [
         str(migration)
         for migration in config.get("_migrations", [])
-        if isinstance(migration, dict) and "version" in migration and Version(old) < Version(str(migration["version"])) <= Version(new)
+        if isinstance(migration, dict)
+        and "version" in migration
+        and Version(old) < Version(str(migration["version"])) <= Version(new)
     ]
     return [
         f"{path} of {old} is gone, and no migration moves it"
