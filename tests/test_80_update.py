@@ -6,6 +6,7 @@ working tree with some changes undone (`update.older`), and each mutant is the w
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -327,6 +328,18 @@ def test_a_renamed_question_keeps_its_value_and_a_removed_one_is_seen(mutant, tm
         assert problems == ["the question license is gone, and no other carries its answer 'MIT'"]
 
 
+def test_a_template_that_changes_the_line_above_the_pins_is_seen(mutant, tmp_path):
+    """The twin of locks that never conflict: the comment above `conda = []` has to stay as it is."""
+    project = "template/pyproject.toml.jinja"
+    comment = re.search(r"^.*\n(?=conda = \[\])", (template.REPOSITORY / project).read_text(), re.M).group()
+    repository = mutant(lambda folder: update.replace(folder, project, comment, "# Another comment.\n"))
+    folder = update.project(repository, tmp_path / "project", {"project_name": "Sea Ice"}, template.TAG)
+    Edit("pyproject.toml", "".join(f'\n    "{pin}",' for pin in PINS) + "\n", after="conda = [").apply(folder)
+    update.commit(folder)
+    update.update(folder, repository)
+    assert update.conflicts(folder) == {"pyproject.toml"}
+
+
 def test_a_file_that_is_not_updated_is_seen(history, tmp_path):
     """The twin of the comparison with a fresh render: the old project is not the new one."""
     old = template.render(history, tmp_path / "old", {"project_name": "Sea Ice"}, MADE_UP)
@@ -396,19 +409,22 @@ def test_the_messages_say_the_next_commands_and_nothing_else(history, tmp_path):
 
 @pytest.fixture
 def conflicted(history, tmp_path) -> Path:
-    """A project with a conflict after its update, added to the index as `git commit --all` would."""
+    """A project with a conflict after its update."""
     project = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, MADE_UP)
     Edit("README.md", " Look at `figures` first.", after="`make` lists everything.").apply(project)
     update.commit(project)
     update.update(project, history)
     assert update.conflicts(project) == {"README.md"}
-    template.git(project, "add", "--all")
     return project
 
 
 def test_pre_commit_rejects_a_conflict_that_git_would_commit(conflicted):
+    template.git(conflicted, "add", "--all")
     config = yaml.safe_load((conflicted / ".pre-commit-config.yaml").read_text())
     hooks = {hook["id"]: hook for repo in config["repos"] for hook in repo["hooks"]}
+    revisions = {repo["repo"]: repo.get("rev") for repo in config["repos"]}
+    tested = "v" + importlib.metadata.version("pre-commit-hooks")
+    assert revisions["https://github.com/pre-commit/pre-commit-hooks"] == tested
     hook = Path(sys.executable).with_name("check-merge-conflict")
     words = [str(hook), *hooks["check-merge-conflict"]["args"], "README.md"]
     done = subprocess.run(words, cwd=conflicted, capture_output=True, text=True)
@@ -419,5 +435,19 @@ def test_pre_commit_rejects_a_conflict_that_git_would_commit(conflicted):
 
 def test_an_unreported_conflict_is_seen(conflicted):
     """The twin of `unseen_markers`: once added, git reports the conflict no more."""
+    assert update.unseen_markers(conflicted) == []
+    template.git(conflicted, "add", "--all")
     assert update.conflicts(conflicted) == set()
     assert update.unseen_markers(conflicted) == ["README.md has a conflict that git does not report"]
+
+
+def test_the_pages_way_back_undoes_an_update(conflicted):
+    """What docs/upgrading.md says, word by word; `make update` says the same."""
+    page = (template.REPOSITORY / "docs/upgrading.md").read_text()
+    recipe = re.search(r"## Back out.*?```sh\n(.*?)\n```", page, re.S).group(1)
+    assert recipe in (conflicted / "docker/update.sh").read_text()
+    assert subprocess.run(["git", "diff", "--check"], cwd=conflicted, capture_output=True).returncode, "markers are named"
+    assert (conflicted / ".editorconfig").exists()
+    subprocess.run(["sh", "-c", recipe], cwd=conflicted, check=True, capture_output=True)
+    assert template.git(conflicted, "status", "--porcelain") == "" and not update.conflicts(conflicted)
+    assert not (conflicted / ".editorconfig").exists() and "Look at" in (conflicted / "README.md").read_text()
