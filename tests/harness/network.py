@@ -11,18 +11,21 @@ from tests.mirror import engine, network, settings
 
 
 @contextmanager
-def ready(choice: str = "auto", progress=print) -> Iterator[str]:
+def ready(choice: str = "auto", progress=print, *, keep: bool = False, **wanted) -> Iterator[str]:
     """Have an engine and package sources for the length of a block; yields `public` or `mirror`.
 
     `choice` is auto, public or mirror. The environment of this process is set for docker and make. What
-    was started here is stopped at the end; what ran before goes on.
+    was started here is stopped at the end, unless `keep`; what ran before goes on. `wanted` narrows
+    what the mirror makes (see tests.mirror.up).
     """
     with engine.session(progress) as found:
         if found.host:
             os.environ["DOCKER_HOST"] = found.host
+        if keep and found.private:
+            engine.keep()
         chosen = network.detect() if choice == "auto" else choice
         progress(f"network: {chosen}" + (" (package registries only: see tests/mirror)" if chosen == network.MIRROR else ""))
         if chosen == network.MIRROR:
-            mirror.up(progress, keep=False)
+            mirror.up(progress, keep=False, **wanted)
             os.environ.update(settings.read())
         yield chosen
