@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.mirror import __main__ as mirror
-from tests.mirror import engine, network, settings
+from tests.mirror import debian, engine, network, settings
+
+
+def need_make(progress) -> None:
+    """Have make: users are told to have it, and a bare Debian does not.
+
+    Raises EngineError, saying what to install, where this cannot do it.
+    """
+    if shutil.which("make"):
+        return
+    if not (debian.is_debian_like() and os.geteuid() == 0):
+        raise engine.EngineError("there is no make here. Install it (Debian, Ubuntu: apt-get install make), then try again.")
+    try:
+        debian.install(["make"], progress)
+    except debian.AptError as error:
+        raise engine.EngineError(f"there is no make here, and apt could not install it: {error}") from error
 
 
 @contextmanager
@@ -18,6 +34,7 @@ def ready(choice: str = "auto", progress=print, *, keep: bool = False, **wanted)
     was started here is stopped at the end, unless `keep`; what ran before goes on. `wanted` narrows
     what the mirror makes (see tests.mirror.up).
     """
+    need_make(progress)
     with engine.session(progress) as found:
         if found.host:
             os.environ["DOCKER_HOST"] = found.host
