@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,12 +28,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--variant", choices=[row.name for row in variants()], help="only this row of tests/variants.toml")
 
 
+ROWS = {
+    "variant": lambda row: True,
+    "built": lambda row: row.build,
+    "with_kernel": lambda row: row.build and row.answers.get("kernel", True),
+    "without_kernel": lambda row: row.build and not row.answers.get("kernel", True),
+}
+"""Which rows of tests/variants.toml a test runs on, by the name of the fixture that it asks for."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that asks for `variant` on each row of the table, and one that asks for `built` on each built row."""
-    for name, only_built in (("variant", False), ("built", True)):
+    """Run each test on the rows of the table that its fixture stands for."""
+    for name, chosen in ROWS.items():
         if name in metafunc.fixturenames:
-            rows = [row for row in variants(built=only_built) if metafunc.config.getoption("--variant") in (None, row.name)]
-            metafunc.parametrize(name, rows, ids=str, indirect=only_built, scope="session")
+            only = metafunc.config.getoption("--variant")
+            rows = [row for row in variants() if chosen(row) and only in (None, row.name)]
+            metafunc.parametrize(name, rows, ids=str, indirect=name != "variant", scope="session")
 
 
 # --- how many tests looked into a container --------------------------------------------------------
@@ -118,19 +127,38 @@ def sources(package_sources: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def built(request: pytest.FixtureRequest, template_repository: Path, sources: str, tmp_path_factory) -> Iterator[Project]:
-    """A variant of the table, locked and with both images built by make, as its user would."""
-    variant: Variant = request.param
-    path = template.render(template_repository, tmp_path_factory.mktemp(variant.name) / "project", variant.answers)
-    project = Project(path, f"{IMAGES}-{variant.name}")
-    began = time.monotonic()
-    project.make("build")
-    project.make("build-dev")
-    request.config.stash.setdefault(seconds, {})[variant.name] = time.monotonic() - began
-    yield project
+def build(template_repository: Path, sources: str, tmp_path_factory):
+    """A function that makes a variant's project, locked and with both images built by make as its user would; once."""
+    projects: dict[str, Project] = {}
+
+    def make(variant: Variant) -> Project:
+        if variant.name not in projects:
+            path = template.render(template_repository, tmp_path_factory.mktemp(variant.name) / "project", variant.answers)
+            project = Project(path, f"{IMAGES}-{variant.name}")
+            project.make("build")
+            project.make("build-dev")
+            projects[variant.name] = project
+        return projects[variant.name]
+
+    return make
 
 
-seconds: pytest.StashKey[dict[str, float]] = pytest.StashKey()
+@pytest.fixture(scope="session")
+def built(request: pytest.FixtureRequest, build) -> Project:
+    """Each variant of the table that is built."""
+    return build(request.param)
+
+
+@pytest.fixture(scope="session")
+def with_kernel(request: pytest.FixtureRequest, build) -> Project:
+    """Each built variant that has a kernel."""
+    return build(request.param)
+
+
+@pytest.fixture(scope="session")
+def without_kernel(request: pytest.FixtureRequest, build) -> Project:
+    """Each built variant that has none."""
+    return build(request.param)
 
 
 @pytest.fixture

@@ -123,10 +123,9 @@ def test_a_damaged_environment_fails_the_build_and_is_named(built, copy_of, case
     assert "Traceback" not in done.output
 
 
-def test_a_naive_poetry_install_overwrites_condas_files(built):
+def test_a_naive_poetry_install_overwrites_condas_files(with_kernel):
     """The twin of the whole design: with direct_url.json in place, Poetry takes numpy from conda at an equal version."""
-    if not built.kernel:
-        pytest.skip("one variant is enough: this is about Poetry, not about the template")
+    built = with_kernel
     # the state that `conda create` leaves, before the build removes the files
     restore = (
         f"import json,glob; [open(d + '/direct_url.json', 'w').write(json.dumps({{'url': 'file:///home/conda/feedstock_root/work', 'dir_info': {{}}}}))"

@@ -142,9 +142,7 @@ def test_a_mounted_folder_hides_neither_environment_nor_project(built, tmp_path)
         assert shown.split() == [built.prefix, "44"]
 
 
-def test_a_port_in_use_is_named(built):
-    if not built.kernel:
-        pytest.skip("only variants with a kernel have `make lab`")
-    with running(built.runtime, "--publish", "127.0.0.1:18888:8888"):
-        shown = built.make("lab", "PORT=18888", fails=True).output
+def test_a_port_in_use_is_named(with_kernel):
+    with running(with_kernel.runtime, "--publish", "127.0.0.1:18888:8888"):
+        shown = with_kernel.make("lab", "PORT=18888", fails=True).output
     assert "make lab PORT=18889" in shown

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -10,21 +16,16 @@ from tests.harness import checks, container
 from tests.harness.container import derived
 from tests.harness.variants import variants
 
-pytestmark = pytest.mark.usefixtures("sources")
-
-
-@pytest.fixture
-def with_kernel(built):
-    """A built variant that has a kernel; the others are checked for having none."""
-    if not built.kernel:
-        listed = container.docker("run", "--rm", built.runtime, "ls", f"{built.prefix}/share/jupyter/kernels", check=False)
-        assert listed.code, f"no kernel was asked for, and there is {listed.output}"
-        pytest.skip("this variant has no kernel, which was checked")
-    return built
-
 
 def test_the_table_has_a_variant_with_and_one_without_a_kernel():
     assert {row.answers.get("kernel", True) for row in variants(built=True)} == {True, False}
+
+
+def test_a_variant_without_a_kernel_has_none(without_kernel):
+    listed = container.docker(
+        "run", "--rm", without_kernel.runtime, "ls", f"{without_kernel.prefix}/share/jupyter/kernels", check=False
+    )
+    assert listed.code and "No such file" in listed.output
 
 
 def test_the_kernel_is_registered_and_runs_cells(with_kernel):
@@ -74,3 +75,46 @@ def test_a_kernel_that_cannot_start_fails_the_build(with_kernel, copy_of):
     script.write_text(script.read_text().replace('"import sys; print(sys.prefix)"', '"import sys; sys.prefix = 1 / 0"'))
     shown = project.make("build", fails=True).output
     assert f"ERROR: kernel {project.kernel['name']} runs in" in shown
+
+
+def test_make_lab_serves_the_kernel_to_who_has_the_token(with_kernel):
+    port = free_port()
+    command = ["make", "--no-print-directory", f"IMAGE={with_kernel.images}", "lab", f"PORT={port}"]
+    server = subprocess.Popen(
+        command, cwd=with_kernel.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        shown, token = "", None
+        for line in server.stdout:
+            shown += line
+            if found := re.search(rf"http://127\.0\.0\.1:{port}/lab\?token=(\w+)", line):
+                token = found.group(1)
+                break
+        assert token, f"make lab showed no address with a token:\n{shown}"
+        specs = answer_of(f"http://127.0.0.1:{port}/api/kernelspecs?token={token}")
+        assert with_kernel.kernel["name"] in specs["kernelspecs"]
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/kernelspecs", timeout=30)
+    finally:
+        for name in container.docker("ps", "--quiet", "--filter", f"ancestor={with_kernel.dev}").stdout.split():
+            container.docker("stop", name)
+        server.wait(timeout=30)
+
+
+def answer_of(address: str, seconds: float = 20) -> dict:
+    """Return the JSON at an address, which may not be listened on yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                return json.load(answer)
+        except ConnectionError:
+            assert time.monotonic() < deadline, f"{address} does not answer"
+            time.sleep(0.2)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

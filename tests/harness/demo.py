@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.harness import checks, container, network, template
 from tests.harness.project import Project
+from tests.mirror import engine, settings
 from tests.mirror.engine import EngineError
 
 FOLDER = template.REPOSITORY / ".cache" / "demo" / "sea-ice"
@@ -42,30 +44,43 @@ def demonstrate() -> None:
         project.make("env-update")
     with step("make build: the environment from both locks, verified; then the slim image"):
         project.make("build")
-    with step("A notebook's cells, through the kernel in the image"):
+    with step("notebooks/example.ipynb, through the kernel in the image"):
         problems = checks.kernel(project.runtime, project)
         assert not problems, "\n".join(problems)
+        where = run_notebook(project)
+        assert where.startswith(project.prefix), where
     with step(f"docker run {project.runtime}: the analysis"):
         result = container.run(project.runtime)
 
     conda = project.locked_by_conda()
-    poetry = checks.locked_by_poetry(project, {"main"})
-    size = int(container.docker("image", "inspect", "--format", "{{.Size}}", project.runtime).output)
-    names = {re.sub(r"[-_.]+", "-", name).lower() for name in conda}
+    poetry = checks.locked_by_poetry(project, {"main"}).keys() - checks.locked_by_poetry(project, {"conda"}).keys()
+    size = int(container.docker("image", "inspect", "--format", "{{.Size}}", project.runtime).stdout)
     print()
     print(f"  image     {project.runtime}, {size / 1e6:.0f} MB, in {time.monotonic() - began:.0f} s from the template")
-    print(f"  packages  {len(conda)} from conda, {len(poetry.keys() - names)} from Poetry")
-    print(f"  kernel    {project.kernel['name']} ({project.kernel['display_name']}): ran a notebook's cells in {project.prefix}")
+    print(f"  packages  {len(conda)} from conda, {len(poetry)} from Poetry")
+    print(f"  kernel    {project.kernel['name']} ({project.kernel['display_name']}): ran the notebook in {project.prefix}")
     print("  result    the same straight line through four different data sets:")
-    print("".join(f"              {line}\n" for line in result.strip().splitlines()))
+    print("".join(f"              {line}\n" for line in result.rstrip().splitlines()))
     print("Next:")
-    settings = template.REPOSITORY / ".cache" / "mirror.env"
-    prepare = (
-        f". {os.path.relpath(settings, FOLDER)} && " if os.environ.get("CONDARC", "").startswith(str(settings.parent)) else ""
-    )
-    print(f"  cd {FOLDER.relative_to(template.REPOSITORY)}")
-    print(f"  {prepare}make shell")
-    print("  make lab" if project.kernel else "  make run")
+    print(f"  cd {FOLDER.relative_to(template.REPOSITORY)}{prepare()}")
+    print("  make shell")
+    print("  make lab")
+    if os.environ.get("DOCKER_HOST", "").endswith("/docker.sock") and engine.keep_marker().exists():
+        print("\nThe private Docker engine goes on running for that; `nox -s mirror -- down` stops it.")
+
+
+def run_notebook(project: Project) -> str:
+    """Run the code of the example notebook through the kernel, in the image; returns what the cells printed."""
+    notebook = json.loads((project.path / "notebooks/example.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return container.run(project.runtime, "python", "-c", checks.NOTEBOOK, json.dumps([project.kernel["name"], cells]))
+
+
+def prepare() -> str:
+    """Return what a shell needs first, where the engine or the package sources are not the usual ones."""
+    if os.environ.get("CONDARC") == str(settings.FOLDER / "condarc"):
+        return f" && . {os.path.relpath(settings.FILE, FOLDER)}"
+    return f" && export DOCKER_HOST={os.environ['DOCKER_HOST']}" if os.environ.get("DOCKER_HOST") else ""
 
 
 def main() -> int:
@@ -75,7 +90,9 @@ def main() -> int:
     options = parser.parse_args()
     os.environ.update(template.isolated())
     try:
-        with network.ready(options.network, progress=lambda text: print(text, flush=True)):
+        # The engine stays: what is shown is there to be used. One Python is enough for it.
+        say = partial(print, flush=True)
+        with network.ready(options.network, say, keep=True, minors=["3.13"]):
             demonstrate()
     except (AssertionError, EngineError) as error:
         print(f"\ndemo: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -37,12 +38,14 @@ def main() -> int:
     return 0
 
 
-def up(progress: cache.Progress = print, *, keep: bool = True) -> None:
+def up(progress: cache.Progress = print, *, keep: bool = True, minors: Iterable[str] = cpython.SUITES) -> None:
     """Engine, images, channel, web server, settings: each only when it is missing or its recipe changed.
 
-    With `keep`, a private engine goes on running after this process; without, it lives as long as the caller's session.
+    `minors` are the Pythons that are wanted; with all of them built already, all are had. With `keep`, a private engine goes on running after this process; without, it lives as long as the caller's session.
     """
     began = time.monotonic()
+    if all(cpython.folder(minor).exists() for minor in cpython.SUITES):
+        minors = cpython.SUITES
     on = engine.ensure(progress)
     if on.private and keep:
         engine.keep()
@@ -52,8 +55,8 @@ def up(progress: cache.Progress = print, *, keep: bool = True) -> None:
         images.build(on, images.BUILD, "build.Dockerfile", recipes, debian_key, progress)
         images.build(on, images.WEB, "web.Dockerfile", recipes, [debian_key, (recipes / "nginx.conf").read_text()], progress)
         with ThreadPoolExecutor(1) as pool:
-            wheels_fetched = pool.submit(channel.fetch, progress)
-            pythons = cpython.ensure(on, progress)
+            wheels_fetched = pool.submit(channel.fetch, progress, minors)
+            pythons = cpython.ensure(on, progress, minors)
             wheels_fetched.result()
         folder, pip_wheel = channel.ensure(on, pythons, progress)
         for minor, build in pythons.items():

@@ -58,9 +58,10 @@ class Listing:
         return self.names.get(normalized, normalized)
 
 
-def listing(path: Path = LIST) -> Listing:
-    """Read the list of packages."""
-    return Listing(**tomllib.loads(path.read_text()))
+def listing(minors: Iterable[str] | None = None) -> Listing:
+    """Read the list of packages, for some Pythons or for all."""
+    items = Listing(**tomllib.loads(LIST.read_text()))
+    return replace(items, pythons=[minor for minor in items.pythons if minors is None or minor in minors])
 
 
 def root() -> Path:
@@ -77,7 +78,7 @@ def current() -> Path:
 
 def ensure(on: Engine, pythons: dict[str, Path], progress: Progress) -> tuple[Path, Path]:
     """Build what is missing, index it, and make it current; the channel's folder, and the wheel of pip."""
-    items = listing()
+    items = listing(pythons)
     parts = [LIST, *(HERE / f"{name}.py" for name in ("channel", "conda", "package", "wheels")), HERE / "stage-udunits2.sh"]
     key = cache.key(*parts, sorted(path.name for path in pythons.values()))
     target = root() / key
@@ -102,9 +103,9 @@ def ensure(on: Engine, pythons: dict[str, Path], progress: Progress) -> tuple[Pa
     return target / NAME, _pip_wheel(items)
 
 
-def fetch(progress: Progress) -> None:
+def fetch(progress: Progress, minors: Iterable[str]) -> None:
     """Download the wheels of the list: work for the network, to be done while CPython keeps the processors busy."""
-    _download(listing(), progress)
+    _download(listing(minors), progress)
 
 
 def counts() -> dict[str, int]:

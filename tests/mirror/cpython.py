@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,12 +21,16 @@ PREFIX = "/couplet-python"
 RECIPE = HERE / "build-cpython.sh"
 
 
-def ensure(on: Engine, progress: Progress) -> dict[str, Path]:
+def folder(minor: str) -> Path:
+    """Where a Python's build is kept, whether it is there or not."""
+    return cache.root() / "cpython" / f"{minor}-{cache.key(RECIPE, SUITES[minor], BUILD_RECIPE)}"
+
+
+def ensure(on: Engine, progress: Progress, minors: Iterable[str] = SUITES) -> dict[str, Path]:
     """The folder of each Python, built when it is missing: two at a time, since configure uses one core only."""
 
     def one(minor: str) -> Path:
-        suite = SUITES[minor]
-        target = cache.root() / "cpython" / f"{minor}-{cache.key(RECIPE, suite, BUILD_RECIPE)}"
+        suite, target = SUITES[minor], folder(minor)
 
         def build(half: Path) -> None:
             half.mkdir(parents=True)
@@ -40,8 +45,9 @@ def ensure(on: Engine, progress: Progress) -> dict[str, Path]:
         cache.build_once(target, build)
         return target
 
-    with ThreadPoolExecutor(len(SUITES)) as pool:
-        return dict(zip(SUITES, pool.map(one, SUITES), strict=True))
+    chosen = list(minors)
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        return dict(zip(chosen, pool.map(one, chosen), strict=True))
 
 
 def version(folder: Path) -> str:
