@@ -34,6 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, only_built in (("variant", False), ("built", True)):
         if name in metafunc.fixturenames:
             rows = [row for row in variants(built=only_built) if metafunc.config.getoption("--variant") in (None, row.name)]
+            rows = rows[: 1 if metafunc.definition.get_closest_marker("one_variant") else None]
             metafunc.parametrize(name, rows, ids=str, indirect=only_built, scope="session")
 
 
