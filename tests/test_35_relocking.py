@@ -179,7 +179,12 @@ print(json.dumps({
 def poetry_image(locked: Project):
     """The stage that has conda and Poetry and no environment."""
     name = f"{locked.images}:poetry"
-    subprocess.run(["scripts/docker-build.sh", "--quiet", "--target", "poetry", "--tag", name, "."], cwd=locked.path, check=True, env={**os.environ})
+    subprocess.run(
+        ["scripts/docker-build.sh", "--quiet", "--target", "poetry", "--tag", name, "."],
+        cwd=locked.path,
+        check=True,
+        env={**os.environ},
+    )
     yield name
     container.docker("image", "rm", "--force", name)
 
@@ -217,7 +222,9 @@ def test_platforms_that_differ_and_versions_that_the_index_lacks(locked, poetry_
 
 def restamp(project: Project) -> None:
     """Stamp edited locks as if env-update had written them: what a careful forger does."""
-    stamp = subprocess.run(["sh", "scripts/lock-state.sh", "stamp", "."], cwd=project.path, check=True, capture_output=True, text=True)
+    stamp = subprocess.run(
+        ["sh", "scripts/lock-state.sh", "stamp", "."], cwd=project.path, check=True, capture_output=True, text=True
+    )
     lock = project.path / "conda-linux-64.lock"
     body = re.sub(r"^# stamp .*\n", "", lock.read_text(), flags=re.M)
     lock.write_text(f"{stamp.stdout}# stamp this-file {hashlib.sha256(body.encode()).hexdigest()}\n{body}")
@@ -322,7 +329,9 @@ def test_a_full_disk_leaves_the_old_locks(project, tmp_path):
         cp -a project/. small && cd small && {{ make IMAGE={project.images} env-update; code=$?; }}
         cp -a . ../result; exit $code"""
     root = [] if os.getuid() == 0 else ["sudo", "-n", "-E"]
-    done = subprocess.run([*root, "unshare", "--mount", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [*root, "unshare", "--mount", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
     assert done.returncode and "no space left" in done.stderr.lower(), done.stderr[-3000:]
     assert "what was there is as it was" in done.stderr
     result = Project(tmp_path / "result", project.images)

@@ -40,7 +40,9 @@ class Shell:
 
     def run(self, command: str):
         """Run a line of bash in the project, with this machine's mirrors."""
-        return self.host.run("bash -ic %s", f"cd /tmp/work; . docker/network.sh; export POETRY_NO_INTERACTION=1 NO_COLOR=1; {command}")
+        return self.host.run(
+            "bash -ic %s", f"cd /tmp/work; . docker/network.sh; export POETRY_NO_INTERACTION=1 NO_COLOR=1; {command}"
+        )
 
     def ok(self, command: str) -> str:
         """Run a command that has to succeed; returns both streams."""
@@ -78,7 +80,10 @@ def unprotected(built):
 
 
 @pytest.mark.one_variant
-@pytest.mark.parametrize("command", ["pip install tabulate", "python -m pip install -U numpy", "pip uninstall -y numpy", "poetry run pip install tabulate"])
+@pytest.mark.parametrize(
+    "command",
+    ["pip install tabulate", "python -m pip install -U numpy", "pip uninstall -y numpy", "poetry run pip install tabulate"],
+)
 def test_pip_refuses_and_names_the_right_command(built, shell, command):
     before = shell.conda_files()
     shown = shell.refused(command)
@@ -89,7 +94,9 @@ def test_pip_refuses_and_names_the_right_command(built, shell, command):
 @pytest.mark.one_variant
 def test_the_try_that_pips_refusal_names_works(built, shell):
     before = shell.conda_files()
-    shell.ok("python -m venv --system-site-packages /tmp/try && /tmp/try/bin/pip install -q tabulate && /tmp/try/bin/python -c 'import tabulate, numpy'")
+    shell.ok(
+        "python -m venv --system-site-packages /tmp/try && /tmp/try/bin/pip install -q tabulate && /tmp/try/bin/python -c 'import tabulate, numpy'"
+    )
     assert shell.conda_files() == before
 
 
@@ -116,7 +123,7 @@ def test_poetry_adds_and_removes_and_leaves_condas_files(built, shell):
 @pytest.mark.one_variant
 def test_poetry_leaves_a_disagreement_to_conda_and_says_so(built, shell):
     before = shell.conda_files()
-    shell.ok("sed -i 's/\"numpy==.*\"/\"numpy==2.3.5\"/' pyproject.toml")
+    shell.ok('sed -i \'s/"numpy==.*"/"numpy==2.3.5"/\' pyproject.toml')
     shown = shell.ok("poetry update numpy")
     assert "numpy stays at" in shown and "poetry.lock says 2.3.5" in shown and "make env-update" in shown
     assert shell.conda_files() == before

@@ -1,8 +1,8 @@
 """Make a user's habits in the dev image safe for conda's files.
 
-    pip and uv   refuse, and say what to run instead (PEP 668: a file EXTERNALLY-MANAGED beside the standard library)
-    poetry       never touches a distribution of conda's (poetry_plugin.py, a plugin)
-    conda        works, and says that the lock does not know of it (conda_plugin.py, a plugin)
+pip and uv   refuse, and say what to run instead (PEP 668: a file EXTERNALLY-MANAGED beside the standard library)
+poetry       never touches a distribution of conda's (poetry_plugin.py, a plugin)
+conda        works, and says that the lock does not know of it (conda_plugin.py, a plugin)
 """
 
 import argparse

@@ -46,7 +46,9 @@ def has_version(wanted):
     """
     session = requests.Session()
     # A dozen questions at once, over any network: one that gets lost is asked again.
-    patient = HTTPAdapter(max_retries=Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504)))
+    patient = HTTPAdapter(
+        max_retries=Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504))
+    )
     session.mount("https://", patient)
     session.mount("http://", patient)
     base = index_url()

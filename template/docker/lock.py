@@ -344,9 +344,7 @@ def conda_packages(update, previous, project, mapping):
     if not (update & pinned) - names:
         return set()
     held = provided(previous, mapping)
-    return {
-        normalise(owner) for name in update & held.keys() - names for _, owner in held[name].values()
-    }
+    return {normalise(owner) for name in update & held.keys() - names for _, owner in held[name].values()}
 
 
 def current_pins(project):
@@ -528,7 +526,11 @@ def table_of_changes(old, new):
 
 def stayed(update, before, after):
     """Return the names of `update` that are locked in the versions that they had."""
-    moved = {normalise(n) for owner, n in before.keys() | after.keys() if before.get((owner, n)) != after.get((owner, n))}
+    moved = {
+        normalise(n)
+        for owner, n in before.keys() | after.keys()
+        if before.get((owner, n)) != after.get((owner, n))
+    }
     there = {normalise(n) for _, n in before}
     return sorted((update & there) - moved)
 
