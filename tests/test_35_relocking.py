@@ -236,8 +236,8 @@ def flipped(match: re.Match) -> str:
 
 
 TAMPERED = {
-    "conda's MD5": ("conda-linux-64.lock", r"(/six-[^#\n]*#)([0-9a-f]{32})", "could not create the environment from conda-linux-64.lock"),
-    "conda's SHA-256": ("conda-linux-64.lock", r"(# sha256 )([0-9a-f]{64})(?= six-)", "has SHA-256"),
+    "conda's MD5": ("conda-linux-64.lock", r"(/idna-[^#\n]*#)([0-9a-f]{32})", "could not create the environment from conda-linux-64.lock"),
+    "conda's SHA-256": ("conda-linux-64.lock", r"(# sha256 )([0-9a-f]{64})(?= idna-)", "has SHA-256"),
     "Poetry's": ("poetry.lock", r'(file = "tqdm-[^\n]*sha256:)([0-9a-f]{64})', "uv could not install what poetry.lock names"),
 }  # fmt: skip
 

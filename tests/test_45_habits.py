@@ -41,7 +41,8 @@ class Shell:
     def run(self, command: str):
         """Run a line of bash in the project, with this machine's mirrors."""
         return self.host.run(
-            "bash -ic %s", f"cd /tmp/work; . docker/network.sh; export POETRY_NO_INTERACTION=1 NO_COLOR=1; {command}"
+            "entrypoint.sh bash -ic %s",
+            f"cd /tmp/work; . docker/network.sh; export POETRY_NO_INTERACTION=1 NO_COLOR=1; {command}",
         )
 
     def ok(self, command: str) -> str:
@@ -82,7 +83,13 @@ def unprotected(built):
 @pytest.mark.one_variant
 @pytest.mark.parametrize(
     "command",
-    ["pip install tabulate", "python -m pip install -U numpy", "pip uninstall -y numpy", "poetry run pip install tabulate"],
+    [
+        "pip install tabulate",
+        "python -m pip install -U numpy",
+        "pip uninstall -y numpy",
+        "poetry run pip install tabulate",
+        "python -m venv /tmp/v && /tmp/v/bin/pip install -q uv && unset VIRTUAL_ENV && /tmp/v/bin/uv pip install tabulate",
+    ],
 )
 def test_pip_refuses_and_names_the_right_command(built, shell, command):
     before = shell.conda_files()
