@@ -43,6 +43,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name in metafunc.fixturenames:
             only = metafunc.config.getoption("--variant")
             rows = [row for row in variants() if chosen(row) and only in (None, row.name)]
+            rows = rows[: 1 if metafunc.definition.get_closest_marker("one_variant") else None]
             metafunc.parametrize(name, rows, ids=str, indirect=name != "variant", scope="session")
 
 

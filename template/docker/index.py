@@ -11,6 +11,8 @@ from packaging.utils import (
     parse_sdist_filename,
     parse_wheel_filename,
 )
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from distributions import normalise, same_version
 from errors import BuildError
@@ -43,6 +45,12 @@ def has_version(wanted):
     Raises BuildError when the index cannot be reached: a lock made without knowing would be wrong.
     """
     session = requests.Session()
+    # A dozen questions at once, over any network: one that gets lost is asked again.
+    patient = HTTPAdapter(
+        max_retries=Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504))
+    )
+    session.mount("https://", patient)
+    session.mount("http://", patient)
     base = index_url()
 
     def ask(item):

@@ -20,6 +20,7 @@ import sys
 from io import StringIO
 from pathlib import Path
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from ruamel.yaml import YAML
 from tomlkit import array, dumps, parse, table
 
@@ -49,35 +50,41 @@ def say(text):
 # --- conda's side ----------------------------------------------------------------------------------
 
 
+def entries_of(text):
+    """Return {platform: {package name: entry}} of the text of a conda-lock.yml."""
+    document = YAML(typ="safe").load(text)
+    locked = {platform: {} for platform in document["metadata"]["platforms"]}
+    for entry in document["package"]:
+        locked[entry["platform"]][entry["name"]] = entry
+    return locked
+
+
 def read_conda_lock(path):
     """Return {platform: {package name: entry}} of a conda-lock.yml, {} where there is none or it is damaged."""
     if not path.is_file():
         return {}
     try:
-        document = YAML(typ="safe").load(path.read_text())
-        locked = {platform: {} for platform in document["metadata"]["platforms"]}
-        for entry in document["package"]:
-            locked[entry["platform"]][entry["name"]] = entry
-        return locked
+        return entries_of(path.read_text())
     except Exception as error:  # whatever the parser finds: a damaged lock is no lock
         say(f"conda-lock.yml is damaged ({str(error).splitlines()[0]}): solving from nothing")
         return {}
 
 
-def solve_conda(project, platform, held):
+def solve_conda(project, platform, pins):
     """Solve environment.yml for one platform with conda-lock, and return the text of its lock.
 
-    `held` is {package: entry} whose versions stay if they can: conda's pinned packages, which hold a
-    version without asking for the package. Raises BuildError where conda finds no solution.
+    `pins` are conda's pinned packages, which hold a version without asking for the package. Raises
+    BuildError where conda finds no solution.
     """
     target = Path("/tmp", f"conda-lock-{platform}.yml")
     target.unlink(missing_ok=True)
-    pins = "&".join(f"{name}={entry['version']}" for name, entry in sorted(held.items()))
     # conda-lock carries a conda of its own, whose idea of the root prefix would reach the real one
     # and hide the settings in its root, a company's base image's for example.
     clean = Path("/tmp/conda-as-it-is")
     clean.write_text(f'#!/bin/sh\nunset CONDA_ROOT\nexec {CONDA} "$@"\n')
     clean.chmod(0o755)
+    # By itself, conda moves certifi, ca-certificates and openssl even where a pin holds them.
+    hold = {"CONDA_PINNED_PACKAGES": "&".join(pins), "CONDA_AGGRESSIVE_UPDATE_PACKAGES": ""} if pins else {}
     done = subprocess.run(
         [
             CONDA_LOCK,
@@ -94,7 +101,7 @@ def solve_conda(project, platform, held):
             "--lockfile",
             target,
         ],
-        env={**os.environ, "CONDA_PINNED_PACKAGES": pins} if pins else None,
+        env={**os.environ, **hold},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -113,20 +120,108 @@ def digest(output):
     return "\n".join(lines[-25:])
 
 
-def lock_conda(project, platforms, previous, update, everything):
-    """Return {platform: text of a conda-lock.yml for that platform alone}."""
-    texts = {}
-    for platform in platforms:
-        held = {} if everything else {n: e for n, e in previous.get(platform, {}).items() if n not in update}
-        say(f"conda: solving for {platform}" + (f", {len(held)} packages held" if held else ""))
+def file_name(entry):
+    """Return (version, build) of a locked package, from the name of its archive."""
+    stem = re.sub(r"(\.conda|\.tar\.bz2)$", "", entry["url"].rsplit("/", 1)[-1])
+    return tuple(stem.rsplit("-", 2)[1:])
+
+
+def pin(name, entry, build=True):
+    """Return conda's spec for exactly this version, and with `build` for exactly this archive."""
+    version, string = file_name(entry)
+    return f"{name}={version}={string}" if build else f"{name}=={version}"
+
+
+def excluded(project, entries):
+    """Return the names in `entries` that environment.yml asks for in another version, as conda compares them."""
+    document = YAML(typ="safe").load((project / "environment.yml").read_text()) or {}
+    specs = [spec for spec in document.get("dependencies") or () if isinstance(spec, str)]
+    code = (
+        "import json, sys\n"
+        "from conda.models.match_spec import MatchSpec\n"
+        "specs, locked = json.load(sys.stdin)\n"
+        "asked = [MatchSpec(spec.split(' #')[0]) for spec in specs]\n"
+        "held = {n: {'name': n, 'version': v, 'build': b, 'build_number': 0} for n, (v, b) in locked.items()}\n"
+        "plain = [MatchSpec(name=a.name, **{k: a.get(k) for k in ('version', 'build') if a.get(k)}) for a in asked]\n"
+        "print(json.dumps([a.name for a in plain if a.name in held and not a.match(held[a.name])]))\n"
+    )
+    locked = {name: file_name(entry) for name, entry in entries.items()}
+    done = subprocess.run(
+        ["/opt/conda/bin/python", "-c", code],
+        input=json.dumps([specs, locked]),
+        capture_output=True,
+        text=True,
+    )
+    # What conda cannot read it reports itself, in its own words, when it solves.
+    return set(json.loads(done.stdout)) if done.returncode == 0 else set()
+
+
+def neighbours(names, *graphs):
+    """Return what `names` depend on, and what depends on them, directly, in any of the {name: entry}."""
+    return {
+        other
+        for entries in graphs
+        for name, entry in entries.items()
+        for dependency in entry["dependencies"]
+        for mine, other in ((name, dependency), (dependency, name))
+        if mine in names
+    }
+
+
+def relaxations(old, free, moving):
+    """Yield lists of pins, from the tightest to the loosest: what may move while `moving` does.
+
+    `old` is what was locked and `free` the solution without any pin, both {name: entry}. The last list
+    lets go of all that differs between the two: `free` itself fits it.
+    """
+    goal = [pin(name, free[name]) for name in sorted(moving & free.keys())]
+
+    def rest(released, build):
+        return goal + [pin(name, e, build) for name, e in sorted(old.items()) if name not in released]
+
+    yield rest(moving, build=True)
+    yield rest(moving, build=False)
+    differing = {name for name in old if name not in free or file_name(old[name]) != file_name(free[name])}
+    released = set(moving)
+    for _ in range(2):
+        more = neighbours(released, old, free) & differing
+        if more <= released:
+            break
+        released |= more
+        yield rest(released, build=False)
+    yield rest(moving | differing, build=True)
+
+
+def lock_conda(project, platform, old, update, everything):
+    """Return the text of a conda-lock.yml for one platform: `old` ({name: entry}), where nothing has to move.
+
+    Those of `update` go as far as they would alone, whatever else has to move for it.
+    """
+    if everything or not old:
+        say(f"conda: solving for {platform}")
+        return solve_conda(project, platform, [])
+    moving = {name for name in old if normalise(name) in update}
+    forced = excluded(project, old)
+    if not moving:
+        kept = [pin(name, entry) for name, entry in sorted(old.items()) if name not in forced]
+        say(f"conda: solving for {platform}, {len(kept)} packages held")
         try:
-            texts[platform] = solve_conda(project, platform, held)
+            return solve_conda(project, platform, kept)
         except BuildError:
-            if not held:
-                raise
-            say("conda: no solution with those held; solving again with none")
-            texts[platform] = solve_conda(project, platform, {})
-    return texts
+            say("conda: no solution with those held; looking for what has to move")
+    else:
+        say(f"conda: solving for {platform}: how far {', '.join(sorted(moving))} can go")
+    text = solve_conda(project, platform, [])
+    free = entries_of(text)[platform]
+    moving |= forced
+    for pins in relaxations(old, free, moving):
+        say(f"conda: solving for {platform}, {len(pins) - len(moving & free.keys())} packages held")
+        try:
+            return solve_conda(project, platform, pins)
+        except BuildError:
+            continue
+    say("conda: no solution with any of them held")
+    return text
 
 
 def merge(texts, mapping):
@@ -242,6 +337,22 @@ def provided(locked, mapping):
     return result
 
 
+def conda_packages(update, previous, project, mapping):
+    """Return conda's names for those of `update` that conda holds under another one (PyPI's msgpack is msgpack-python)."""
+    names = {name for entries in previous.values() for name in entries}
+    pinned = {re.split("==| ", line)[0] for line in current_pins(project)}
+    if not (update & pinned) - names:
+        return set()
+    held = provided(previous, mapping)
+    return {normalise(owner) for name in update & held.keys() - names for _, owner in held[name].values()}
+
+
+def current_pins(project):
+    """Return the list in pyproject.toml that the last lock wrote."""
+    document = parse((project / "pyproject.toml").read_text())
+    return list(document.get("dependency-groups", {}).get("conda", []))
+
+
 def pins(distributions, platforms):
     """Return the requirements that hold Poetry to conda's versions, with markers where platforms differ."""
     lines = []
@@ -324,26 +435,59 @@ def lock_poetry(project, update, everything, distributions):
             raise BuildError(explain(output, project, distributions))
 
 
+WANTS = re.compile(
+    r"(?P<who>[\w.-]+)(?:\[[^\]]*\])?(?: \((?P<version>[^)]*)\))? (?:which )?depends on "
+    r"(?=(?:both )?(?P<name>[\w.-]+)(?:\[[^\]]*\])? \((?P<range>[^)]*)\)"
+    r"(?: and (?P<name2>[\w.-]+)(?:\[[^\]]*\])? \((?P<range2>[^)]*)\))?)"
+)
+DIRECT = re.compile(r"^(?P<name>[\w.-]+)(?:\[[^\]]*\])? \((?P<range>[^)]*)\)", re.M)
+
+
+def demands(output):
+    """Return [(who, its version, name, range)] of the dependencies that Poetry's message speaks of."""
+    head, _, direct = output.partition("Incompatible constraints in requirements of ")
+    who = direct.split(" ", 1)[0] if direct else ""
+    found = [(who, "", m["name"], m["range"]) for m in DIRECT.finditer(direct.partition("\n")[2])]
+    for match in WANTS.finditer(" ".join(head.split())):
+        found.append((match["who"], match["version"] or "", match["name"], match["range"]))
+        if match["name2"]:
+            found.append((match["who"], match["version"] or "", match["name2"], match["range2"]))
+    return [(who, version, normalise(name), wanted) for who, version, name, wanted in found]
+
+
+def excludes(wanted, version):
+    """Return whether a range, as Poetry writes it, excludes a version; one that cannot be read does."""
+    try:
+        return not any(
+            SpecifierSet(part if re.match(r"\s*[<>=!~]", part) else f"=={part.strip()}").contains(
+                version, prereleases=True
+            )
+            for part in wanted.replace("*", "").split("||")
+            if part.strip()
+        )
+    except InvalidSpecifier:
+        return True
+
+
 def explain(output, project, distributions):
-    """Return the message for a lock that Poetry could not make."""
-    mentioned = {
-        name: where
-        for name, where in distributions.items()
-        if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", output, re.I)
-        and "version solving failed" in output
-    }
+    """Return the message for a lock that Poetry could not make: who asked for what, and what conda holds."""
+    own = normalise(parse((project / "pyproject.toml").read_text()).get("project", {}).get("name", ""))
+    lines = []
+    for who, asked_by, name, wanted in demands(output):
+        for version, owner in sorted(set(distributions.get(name, {}).values())):
+            if excludes(wanted, version):
+                asker = "pyproject.toml" if normalise(who) == own else f"{who} {asked_by}".strip()
+                lines.append(
+                    f"  {asker} asks for {name} ({wanted}); conda's package {owner} holds {name} {version}"
+                )
     text = f"Poetry could not lock pyproject.toml:\n\n{output.strip()}\n"
-    if mentioned:
-        held = {
-            f"  {name} {version}, from conda's package {owner}"
-            for name, where in mentioned.items()
-            for version, owner in where.values()
-        }
+    if lines:
         text += (
-            "\nconda has the last word, and of those named above it holds\n" + "\n".join(sorted(held)) + "\n"
-            "Two ways out:\n"
-            "  - widen or drop the dependency in pyproject.toml that excludes conda's version, or\n"
-            "  - ask for another version in environment.yml (or take the package out of it, so that Poetry installs it).\n"
+            "\nconda has the last word, and here is what does not go with it:\n"
+            + "\n".join(dict.fromkeys(lines))
+            + "\nTwo ways out:\n"
+            "  - pyproject.toml: widen, move or drop the dependency that asks for it, or\n"
+            "  - environment.yml: ask for a version that fits (or take the package out of it, so that Poetry installs it).\n"
             "Then run `make env-update`."
         )
     return text
@@ -380,6 +524,17 @@ def table_of_changes(old, new):
     return [f"{n:<{widths[0]}}  {a:>{widths[1]}} -> {b:<{widths[2]}}  {owner}" for n, a, b, owner in rows]
 
 
+def stayed(update, before, after):
+    """Return the names of `update` that are locked in the versions that they had."""
+    moved = {
+        normalise(n)
+        for owner, n in before.keys() | after.keys()
+        if before.get((owner, n)) != after.get((owner, n))
+    }
+    there = {normalise(n) for _, n in before}
+    return sorted((update & there) - moved)
+
+
 def tool_versions():
     """Return ['conda 26.3.2', ...]: what made the locks."""
     shown = [
@@ -414,7 +569,8 @@ def check_inputs(project, update, previous):
         parse((project / "pyproject.toml").read_text())
     except Exception as error:
         raise BuildError(f"pyproject.toml is no TOML: {error}") from None
-    known = {name for _, name in versions(project)}
+    known = {normalise(name) for _, name in versions(project)}
+    known |= {re.split("==| ", line)[0] for line in current_pins(project)}
     unknown = sorted(update - known)
     if unknown:
         raise BuildError(
@@ -437,19 +593,21 @@ def main():
     before = versions(project)
     check_inputs(project, update, previous)
     mapping = channel_map([CONDA])
+    update |= conda_packages(update, previous, project, mapping)
 
-    conda_names = {name for entries in previous.values() for name in entries}
+    conda_names = {normalise(name) for entries in previous.values() for name in entries}
     if options.all or update & conda_names or input_changed(project, platforms, previous):
-        texts = lock_conda(project, platforms, previous, update, options.all)
+        texts = {
+            platform: lock_conda(project, platform, previous.get(platform, {}), update, options.all)
+            for platform in platforms
+        }
         (project / "conda-lock.yml").write_text(merge(texts, mapping))
     else:
         say("conda: environment.yml is as it was locked")
     locked = read_conda_lock(project / "conda-lock.yml")
 
     distributions = provided(locked, mapping)
-    old_pins = set(
-        parse((project / "pyproject.toml").read_text()).get("dependency-groups", {}).get("conda", [])
-    )
+    old_pins = set(current_pins(project))
     owners = {name: next(iter(where.values()))[1] for name, where in distributions.items()}
     write_pins(
         project / "pyproject.toml", leave_out_unpublished(pins(distributions, platforms), old_pins, owners)
@@ -472,13 +630,12 @@ def main():
         own = f"# stamp this-file {hashlib.sha256(body.encode()).hexdigest()}\n"
         (options.out / f"conda-{platform}.lock").write_text(stamp + own + body)
 
+    after = versions(project)
     say("")
-    for line in (
-        table_of_changes(before, versions(project))
-        if before
-        else [f"{len(versions(project))} packages locked"]
-    ):
+    for line in table_of_changes(before, after) if before else [f"{len(after)} packages locked"]:
         say(line)
+    for name in stayed(update, before, after):
+        say(f"{name} stays: nothing newer fits environment.yml, pyproject.toml and the other packages")
 
 
 if __name__ == "__main__":
