@@ -15,7 +15,7 @@ for program in "$ENV_PREFIX"/bin/* /bin/sh /bin/bash /bin/dash /opt/poetry/bin/p
     fi
 done
 
-cp /docker/activate.sh /opt/activation/activate.sh
+cp /docker/activate.sh /docker/user.sh /opt/activation/
 sed -i "1i ENV_PREFIX=$ENV_PREFIX; export ENV_PREFIX" /opt/activation/activate.sh
 
 # Login shells lose ENV: /etc/profile sets PATH anew.
@@ -54,7 +54,7 @@ fi
 
 if [ -f /docker/kernel.json ]; then
     "$ENV_PREFIX/bin/python" /docker/register_kernel.py --kernel /docker/kernel.json \
-        --variables /opt/activation/variables.json --prefix "$ENV_PREFIX"
+        --variables /opt/activation/variables.json --environment "$ENV_PREFIX"
 fi
 
 # From here on the recording is fresh.

@@ -5,13 +5,17 @@ named with its hashes and without its dependencies, and those that conda owns ar
 """
 
 import argparse
+import csv
 import os
 import subprocess
 import tempfile
+from pathlib import Path
 
 import poetry_lock
-from distributions import conda_distributions, same_version
+from distributions import conda_distributions, conda_records, same_version
 from errors import BuildError, run
+
+SOURCE_TIME = 315532800  # 1980-01-01, where the time of a wheel's files begins
 
 
 def requirement(package):
@@ -57,6 +61,26 @@ def requirements(packages, conda):
     return [requirement(package) for package in packages if package.name not in conda]
 
 
+def settle(prefix):
+    """Give every file that uv wrote one fixed time, so that the same lock makes the same .pyc files, and compile.
+
+    A .pyc names the time of its source; uv leaves the time of the installation.
+    """
+    site_packages = next(Path(prefix).glob("lib/python3.*/site-packages"))
+    conda = {Path(prefix, file) for record in conda_records(prefix) for file in record["files"]}
+    for record in site_packages.glob("*.dist-info/RECORD"):
+        if record not in conda:
+            with record.open(newline="") as rows:
+                for file in [site_packages / row[0] for row in csv.reader(rows)]:
+                    if file.exists():
+                        os.utime(file, (SOURCE_TIME, SOURCE_TIME))
+    # uv's own lock on the environment, which anyone may write
+    Path(prefix, ".lock").unlink(missing_ok=True)
+    # Sources that no Python can compile come with some packages' tests: not an error here, nor with pip.
+    compileall = ["-m", "compileall", "-q", "-q", "-j", "0", str(site_packages)]
+    subprocess.run([f"{prefix}/bin/python", *compileall], env={**os.environ, "PYTHONHASHSEED": "0"})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lock", required=True)
@@ -80,7 +104,6 @@ def main():
                 "pip",
                 "install",
                 "--quiet",
-                "--compile-bytecode",
                 "--require-hashes",
                 "--no-deps",
                 "--python",
@@ -101,6 +124,7 @@ def main():
             "A package that cannot be fetched: is the index, or your mirror in pip.conf, in reach?\n"
             "A hash that differs: the download or the lock was tampered with; `make env-update ALL=1` makes the lock anew."
         )
+    settle(options.prefix)
 
 
 if __name__ == "__main__":
