@@ -62,23 +62,31 @@ def requirements(packages, conda):
 
 
 def settle(prefix):
-    """Give every file that uv wrote one fixed time, so that the same lock makes the same .pyc files, and compile.
+    """Give every file that uv wrote one fixed time, and compile: the same lock then makes the same .pyc files.
 
-    A .pyc names the time of its source; uv leaves the time of the installation.
+    A .pyc names the time of its source, and uv leaves the time of the installation. conda's packages
+    keep their own times, and bring or get their .pyc files with conda.
     """
     site_packages = next(Path(prefix).glob("lib/python3.*/site-packages"))
     conda = {Path(prefix, file) for record in conda_records(prefix) for file in record["files"]}
+    sources = []
     for record in site_packages.glob("*.dist-info/RECORD"):
         if record not in conda:
             with record.open(newline="") as rows:
-                for file in [site_packages / row[0] for row in csv.reader(rows)]:
-                    if file.exists():
-                        os.utime(file, (SOURCE_TIME, SOURCE_TIME))
-    # uv's own lock on the environment, which anyone may write
+                files = [site_packages / row[0] for row in csv.reader(rows)]
+            for file in filter(Path.exists, files):
+                os.utime(file, (SOURCE_TIME, SOURCE_TIME))
+                if file.suffix == ".py":
+                    sources.append(f"{file}\n")
+    # uv's lock on the environment, which it leaves behind, and which anyone may write
     Path(prefix, ".lock").unlink(missing_ok=True)
-    # Sources that no Python can compile come with some packages' tests: not an error here, nor with pip.
-    compileall = ["-m", "compileall", "-q", "-q", "-j", "0", str(site_packages)]
-    subprocess.run([f"{prefix}/bin/python", *compileall], env={**os.environ, "PYTHONHASHSEED": "0"})
+    # Some packages carry files that no Python can compile (templates, tests): pip says nothing either.
+    subprocess.run(
+        [f"{prefix}/bin/python", "-m", "compileall", "-q", "-q", "-j", "0", "-i", "-"],
+        input="".join(sources),
+        text=True,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+    )
 
 
 def main():
