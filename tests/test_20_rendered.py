@@ -15,7 +15,7 @@ from tests.harness.project import Project
 from tests.harness.variants import Variant
 
 SHELL = ("entrypoint.sh", "scripts/*.sh", "docker/*.sh")
-TARGETS = ["help", "build", "shell", "run", "env-update", "env-bootstrap", "env-check", "test", "lint", "docker-prune"]
+TARGETS = ["help", "build", "shell", "run", "env-update", "env-bootstrap", "env-check", "test", "lint", "report", "docker-prune"]
 
 
 @pytest.fixture(scope="session")
