@@ -5,10 +5,11 @@ set -eu
 kind=$1
 export PYTHONDONTWRITEBYTECODE=1
 
-# Every program of the environment, and the shells, by a shim that activates first.
+# Every program of the environment, the shells, and in dev poetry and conda, by a shim that activates first.
 sed "s|@ENV_PREFIX@|$ENV_PREFIX|" /docker/shim.sh > /opt/activation/shim.sh
 chmod 755 /opt/activation/shim.sh
-for program in "$ENV_PREFIX"/bin/* /bin/sh /bin/bash /bin/dash /opt/poetry/bin/poetry; do
+for program in "$ENV_PREFIX"/bin/* /bin/sh /bin/bash /bin/dash /opt/poetry/bin/poetry \
+    /opt/conda/bin/conda /opt/conda/bin/mamba; do
     name=${program##*/}
     if [ -x "$program" ] && [ ! -d "$program" ] && [ ! -e "/usr/local/bin/$name" ]; then
         ln -s /opt/activation/shim.sh "/usr/local/bin/$name"
