@@ -10,10 +10,12 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 import yaml
 
+from bench import start
 from tests.harness import container
 from tests.harness.container import derived, docker, running
 from tests.harness.project import Project
@@ -127,6 +129,19 @@ def test_the_prompt_of_docker_run_it_shows_the_environment(scripted):
     command = ["docker", "run", "--rm", "-it", "--env", "NO_ACTIVATE=1", scripted.runtime, "bash"]
     shown = typed(command, [SHELL.replace("print(", "print('at', "), "exit"], until=f"at {scripted.prefix} None")
     assert f"({scripted.package}) " not in shown, shown
+
+
+def test_a_health_check_is_active(scripted):
+    """Docker runs it by /bin/sh -c in an environment of its own, past the entry point."""
+    check = "python -c \"import os; os.stat(os.environ['UDUNITS2_XML_PATH'])\""
+    options = ("--health-cmd", check, "--health-interval", "1s", "--health-retries", "1")
+    for more, expected in (((), "healthy"), (("--env", "NO_ACTIVATE=1"), "unhealthy")):
+        with running(scripted.runtime, *options, *more) as host:
+            deadline, status = time.monotonic() + 30, "starting"
+            while status == "starting" and time.monotonic() < deadline:
+                time.sleep(0.2)
+                status = docker("inspect", "--format", "{{.State.Health.Status}}", host.backend.name).stdout.strip()
+        assert status == expected
 
 
 def test_conda_activate_works_in_runtime_and_other_sub_commands_say_what_it_is(scripted):
@@ -268,3 +283,12 @@ def test_an_activation_script_that_fails_stops_the_build(scripted, tmp_path):
     dockerfile.write_text(text[:start] + broken + text[end:])
     shown = project.make("build", fails=True).output
     assert f"`conda activate {project.prefix}` failed (exit code 3)" in shown
+
+
+def test_activation_costs_a_millisecond_and_conda_activate_does_not(scripted):
+    """The target is five milliseconds (median) over the bare program; `conda activate` is the twin."""
+    rows = {(row["measure"], row["system"]): row["median"] for row in start.rows(scripted.images, runs=20)}
+    for door in ("start", "exec"):
+        bare = rows[f"{door}_bare", "couplet"]
+        assert rows[f"{door}_activated", "couplet"] - bare < start.TARGET
+    assert rows["start_activated", "conda_sh_and_conda_activate"] - rows["start_bare", "couplet"] > start.TARGET
