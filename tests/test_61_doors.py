@@ -250,11 +250,11 @@ def test_conda_install_makes_the_recording_stale(built):
     wanted = f"{built.prefix}/share/udunits/udunits2.xml"
     condarc = os.environ.get("CONDARC")
     options = ("--volume", f"{condarc}:/condarc:ro", "--env", "CONDARC=/condarc") if condarc else ()
-    with running(built.dev, "--user", "12345:0", *options) as host:
+    with running(built.dev, *options) as host:
         name = host.backend.name
         assert docker("exec", name, "python", "-c", ASK).stdout.split()[1:] == [built.prefix, "None"]
-        docker("exec", name, "conda", "install", "--yes", "--quiet", "--freeze-installed", "--name", built.package, "udunits2",
-               timeout=600)  # fmt: skip
+        install = ("conda", "install", "--yes", "--quiet", "--freeze-installed", "--name", built.package, "udunits2")
+        docker("exec", "--user", "0", name, *install, timeout=600)
         for command in (("python", "-c", ASK), ("bash", "-c", SHELL), ("sh", "-c", SHELL), ("bash", "-lc", SHELL)):
             assert docker("exec", name, *command).stdout.split()[1:] == [built.prefix, wanted], command
         # the twin: with the recording taken for fresh, the new variable would not be there

@@ -176,6 +176,11 @@ def human(size):
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
+def percent(share, digits=1):
+    """Return a share of 1 as a person writes it."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def plural(count):
     """Return how many packages, as a person writes it."""
     return f"{count} package{'' if count == 1 else 's'}"
@@ -200,7 +205,7 @@ def summary(image, found, made, most=15):
         share = size / total
         bar = "#" * round(40 * share)
         lines.append(
-            f"  {OWNERS[owner][0]:24}{human(size):>10}  {share:4.0%}  {plural(count):>12}  {bar}".rstrip()
+            f"  {OWNERS[owner][0]:24}{human(size):>10}  {percent(share, 0):>5}  {plural(count):>12}  {bar}".rstrip()
         )
     lines += ["", "The largest packages:", ""]
     for package in found[:most]:
@@ -307,7 +312,7 @@ def svg(image, found, made):
     at = margin
     for owner, (size, count) in by_owner(found).items():
         name, fill, ink = OWNERS[owner]
-        text = f"{name} {human(size)} ({size / total:.0%}, {plural(count)})"
+        text = f"{name} {human(size)} ({percent(size / total, 0)}, {plural(count)})"
         out.append(box(at, 84, 14, 14, fill, name, stroke=ink))
         out.append(words(at + 20, 96, text, 13))
         at += 20 + len(text) * 7.2 + 18
@@ -387,7 +392,7 @@ def html(image, found, made):
             escape(p.version),
             f'<span class="mark" style="background: {OWNERS[p.owner][1]}"></span>{OWNERS[p.owner][0]}',
             human(p.size),
-            f"{p.size / total:.1%}",
+            percent(p.size / total),
             str(p.files),
         )
         for p in found
