@@ -134,8 +134,9 @@ def changed_again(image: str, folder: Path) -> list[str]:
     return found
 
 
-def test_no_layer_changes_only_owners_or_modes(built, tmp_path):
-    assert changed_again(built.runtime, tmp_path) == []
+@pytest.mark.parametrize("kind", ["runtime", "dev"])
+def test_no_layer_changes_only_owners_or_modes(built, kind, tmp_path):
+    assert changed_again(getattr(built, kind), tmp_path) == []
 
 
 def test_a_chown_in_a_later_layer_is_seen(built, tmp_path):
