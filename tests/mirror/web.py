@@ -52,9 +52,7 @@ def start(on: Engine, progress: Progress) -> str:
                 ) from error
             raise
         if not answers(f"http://127.0.0.1:{port()}/current"):
-            raise WebError(
-                f"the web server runs, but http://127.0.0.1:{port()}/current does not show the channel; see `docker logs`"
-            )
+            raise WebError(f"the web server runs, but http://127.0.0.1:{port()}/current does not show the channel; see `docker logs`")
     return alias(on)
 
 
