@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -34,8 +35,9 @@ def typed(command: list[str], lines: list[str], *, until: str, cwd=None, seconds
                 os.write(leader, (waiting.pop(0) + "\n").encode())
     finally:
         # The rest is typed too (exit, say): a killed docker leaves its container behind.
-        for line in waiting:
-            os.write(leader, (line + "\n").encode())
+        with contextlib.suppress(OSError):
+            for line in waiting:
+                os.write(leader, (line + "\n").encode())
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
