@@ -162,6 +162,20 @@ def without_kernel(request: pytest.FixtureRequest, build) -> Project:
     return build(request.param)
 
 
+@pytest.fixture(scope="session")
+def scripted(template_repository: Path, sources: str, tmp_path_factory) -> Project:
+    """The default project with udunits2, whose activate.d script exports UDUNITS2_XML_PATH; both images built."""
+    row = next(row for row in variants(built=True) if row.name == "default")
+    answers = {**row.answers, "devcontainer": True}
+    path = template.render(template_repository, tmp_path_factory.mktemp("scripted") / "project", answers)
+    with (path / "environment.yml").open("a") as file:
+        file.write("  - udunits2\n")
+    project = Project(path, f"{IMAGES}-scripted")
+    project.make("build")
+    project.make("build-dev")
+    return project
+
+
 @pytest.fixture
 def copy_of(tmp_path: Path):
     """A function that copies a project, locks included, to be broken on purpose."""

@@ -37,6 +37,7 @@ def test_a_name_is_enough(render):
 
 REFUSED = [
     ({"project_name": ""}, "needs a name"),
+    ({"kernel_prefix": "opt/saturncloud"}, "absolute path"),
     ({"project_name": " Sea Ice"}, "blanks"),
     ({"project_name": "Sea\nIce"}, "one line"),
     ({"project_name": "海氷"}, "answer package_name too"),

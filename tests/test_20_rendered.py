@@ -25,6 +25,7 @@ TARGETS = [
     "env-check",
     "test",
     "lint",
+    "report",
     "update",
     "update-check",
     "docker-prune",

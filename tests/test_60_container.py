@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import time
 
@@ -32,8 +34,15 @@ def typed(command: list[str], lines: list[str], *, until: str, cwd=None, seconds
             elif waiting and re.search(r"[$#] \x1b?[^\n]*$", text):
                 os.write(leader, (waiting.pop(0) + "\n").encode())
     finally:
-        process.kill()
-        process.wait()
+        # The rest is typed too (exit, say): a killed docker leaves its container behind.
+        with contextlib.suppress(OSError):
+            for line in waiting:
+                os.write(leader, (line + "\n").encode())
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         os.close(leader)
     return text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from tests.harness import checks, container
 from tests.harness.container import derived
+from tests.harness.project import Project
 from tests.harness.variants import variants
 
 
@@ -49,7 +51,7 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_kernel_is_seen(with_kernel, case):
     """The twin of the first test."""
-    file = f"{with_kernel.prefix}/share/jupyter/kernels/{with_kernel.kernel['name']}/kernel.json"
+    file = f"{with_kernel.kernel['prefix']}/share/jupyter/kernels/{with_kernel.kernel['name']}/kernel.json"
     with derived(with_kernel.runtime, f"USER root\nRUN {BROKEN[case]} {file}") as image:
         # docker run would activate before the kernel starts, and hide what kernel.json lacks
         assert checks.kernel(image, with_kernel, "--env", "NO_ACTIVATE=1")
@@ -118,3 +120,104 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+LIFE = """
+import json, os, signal, sys, time
+from jupyter_client.manager import start_new_kernel
+name, package = sys.argv[1:]
+manager, client = start_new_kernel(kernel_name=name, startup_timeout=60)
+def ask(code):
+    out = []
+    reply = client.execute_interactive(code, timeout=60, allow_stdin=False, output_hook=lambda m: out.append(
+        m['content'].get('text') or m['content'].get('ename') or ''))
+    return ''.join(out).strip()
+told = {'variable': ask("import os; print(os.environ.get('UDUNITS2_XML_PATH'))"), 'pid': ask('print(os.getpid())')}
+told['project'] = ask(f'import {package}.analysis as a; print(len(a.load()))')
+client.execute('import time; print("busy", flush=True); time.sleep(60)')
+while client.get_iopub_msg(timeout=30)['content'].get('text', '') != 'busy\\n':
+    pass
+began = time.monotonic()
+manager.interrupt_kernel()
+reply = client.get_shell_msg(timeout=30)
+told['interrupted'] = reply['content'].get('ename'), time.monotonic() - began < 10
+told['goes on'] = ask('print(6 * 7)')
+os.kill(int(told['pid']), signal.SIGKILL)
+while manager.is_alive():
+    time.sleep(0.1)
+manager.restart_kernel(now=True)
+client.wait_for_ready(timeout=60)
+told['restarted'] = ask('import os; print(os.getpid())') != told['pid'] and ask("print(os.environ.get('UDUNITS2_XML_PATH'))")
+client.stop_channels()
+manager.shutdown_kernel(now=True)
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("kind", ["runtime", "dev"])
+def test_the_kernels_life(scripted, kind):
+    """It sees activate.d's variables, imports the project, is interrupted and goes on, is killed and starts again.
+
+    It is started past the doors, so that what it knows is what kernel.json tells it.
+    """
+    bare = ("--env", "NO_ACTIVATE=1", "--entrypoint", f"{scripted.prefix}/bin/python", "--env", "HOME=/tmp")
+    command = ("-c", LIFE, scripted.kernel["name"], scripted.package)
+    told = json.loads(container.run(getattr(scripted, kind), *command, options=bare))
+    units = f"{scripted.prefix}/share/udunits/udunits2.xml"
+    assert told.pop("pid").isdigit()
+    assert told == {
+        "variable": units, "project": "44", "interrupted": ["KeyboardInterrupt", True], "goes on": "42", "restarted": units,
+    }  # fmt: skip
+    # the twin: ipykernel's own kernel, which knows nothing of the activation
+    if kind == "runtime":
+        told = json.loads(container.run(scripted.runtime, "-c", LIFE, "python3", scripted.package, options=bare))
+        assert (told["variable"], told["restarted"]) == ("None", "None")
+
+
+def test_a_kernel_whose_json_is_stale_fails_the_build(with_kernel, copy_of):
+    project = copy_of(with_kernel)
+    script = project.path / "docker" / "register_kernel.py"
+    stale = (
+        "    spec = Path(written, 'kernel.json')\n"
+        "    spec.write_text(spec.read_text().replace(options.environment + '/bin/', '/opt/old/bin/'))\n"
+    )
+    text = script.read_text()
+    assert "    with tempfile" in text
+    script.write_text(text.replace("    with tempfile", stale + "    with tempfile", 1))
+    shown = project.make("build", fails=True).output
+    assert f"ERROR: kernel {project.kernel['name']} runs in /opt/old/bin/python" in shown
+
+
+@pytest.fixture
+def elsewhere(with_kernel, render):
+    """The built project with its kernel registered as python3 under another prefix, as Saturn Cloud does."""
+    package = with_kernel.package
+    answers = {"package_name": package, "kernel_name": "python3", "kernel_prefix": "/opt/saturncloud"}
+    project = render(**answers)
+    for name in with_kernel.locks():
+        shutil.copy2(with_kernel.path / name, project.path / name)
+    project.make("build")
+    yield project
+    container.docker("image", "rm", "--force", project.runtime)
+
+
+def test_the_kernel_can_be_registered_as_python3_under_another_prefix(with_kernel, elsewhere: Project):
+    assert elsewhere.kernel["prefix"] == "/opt/saturncloud"
+    assert checks.kernel(elsewhere.runtime, elsewhere) == []
+    code = "from jupyter_client.kernelspec import KernelSpecManager as M; print(M().get_kernel_spec('python3').resource_dir)"
+    found = container.run(elsewhere.runtime, "python", "-c", code).strip()
+    assert found == "/opt/saturncloud/share/jupyter/kernels/python3"
+    # the twin: the environment's own python3, a file of conda's, is as it was
+    found = container.run(elsewhere.runtime, "python", "-c", code, options=("--env", "JUPYTER_PATH=")).strip()
+    assert found == f"{elsewhere.prefix}/share/jupyter/kernels/python3"
+    digest = ("sha256sum", f"{found}/kernel.json")
+    assert container.run(elsewhere.runtime, *digest) == container.run(with_kernel.runtime, *digest)
+
+
+def test_a_kernel_is_never_registered_over_condas_own(render):
+    with pytest.raises(ValueError, match="python3 is the name of ipykernel's own kernel"):
+        render(kernel_name="python3", kernel_prefix="/opt/conda/envs/sea_ice")
+    with pytest.raises(ValueError, match="absolute path"):
+        render("second", kernel_prefix="opt/saturncloud")
+    assert render("third", kernel_name="python3").kernel["prefix"] == "/opt/jupyter"
+    assert render("fourth").kernel["prefix"] == "/opt/conda/envs/sea_ice"

@@ -160,6 +160,7 @@ FLIPS = {
     "python_version": {"3.11": set(), "3.12": set(), "3.13": set(), "3.14": set()},
     "platforms": {("linux-64",): set(), ("linux-64", "linux-aarch64", "osx-arm64"): set()},
     "license": {"MIT": set(), "BSD-3-Clause": set(), "Apache-2.0": set(), "Proprietary": set()},
+    "devcontainer": {True: {".devcontainer/devcontainer.json"}, False: set()},
     "advanced": {True: set(), False: set()},
 }
 """Question -> answer -> the files that exist for that answer alone."""

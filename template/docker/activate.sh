@@ -5,6 +5,8 @@
 #   NO_ACTIVATE=1        leaves everything as it is
 #   ACTIVATED_PREFIX     set once it is done, so that it is done once
 
+. /opt/activation/user.sh
+
 if [ -z "${NO_ACTIVATE-}" ] && [ "${ACTIVATED_PREFIX-}" != "$ENV_PREFIX" ]; then
     # shellcheck disable=SC3013  # -nt: not in POSIX, but in dash, bash and busybox, and it costs nothing
     # The recording is stale once conda has changed the environment, or a script of its activation.

@@ -5,17 +5,18 @@ set -eu
 kind=$1
 export PYTHONDONTWRITEBYTECODE=1
 
-# Every program of the environment, and the shells, by a shim that activates first.
+# Every program of the environment, the shells, and in dev poetry and conda, by a shim that activates first.
 sed "s|@ENV_PREFIX@|$ENV_PREFIX|" /docker/shim.sh > /opt/activation/shim.sh
 chmod 755 /opt/activation/shim.sh
-for program in "$ENV_PREFIX"/bin/* /bin/sh /bin/bash /bin/dash /opt/poetry/bin/poetry; do
+for program in "$ENV_PREFIX"/bin/* /bin/sh /bin/bash /bin/dash /opt/poetry/bin/poetry \
+    /opt/conda/bin/conda /opt/conda/bin/mamba; do
     name=${program##*/}
     if [ -x "$program" ] && [ ! -d "$program" ] && [ ! -e "/usr/local/bin/$name" ]; then
         ln -s /opt/activation/shim.sh "/usr/local/bin/$name"
     fi
 done
 
-cp /docker/activate.sh /opt/activation/activate.sh
+cp /docker/activate.sh /docker/user.sh /opt/activation/
 sed -i "1i ENV_PREFIX=$ENV_PREFIX; export ENV_PREFIX" /opt/activation/activate.sh
 
 # Login shells lose ENV: /etc/profile sets PATH anew.
@@ -54,7 +55,7 @@ fi
 
 if [ -f /docker/kernel.json ]; then
     "$ENV_PREFIX/bin/python" /docker/register_kernel.py --kernel /docker/kernel.json \
-        --variables /opt/activation/variables.json --prefix "$ENV_PREFIX"
+        --variables /opt/activation/variables.json --environment "$ENV_PREFIX"
 fi
 
 # From here on the recording is fresh.

@@ -5,13 +5,17 @@ named with its hashes and without its dependencies, and those that conda owns ar
 """
 
 import argparse
+import csv
 import os
 import subprocess
 import tempfile
+from pathlib import Path
 
 import poetry_lock
-from distributions import conda_distributions, same_version
+from distributions import conda_distributions, conda_records, same_version
 from errors import BuildError, run
+
+SOURCE_TIME = 315532800  # 1980-01-01, where the time of a wheel's files begins
 
 
 def requirement(package):
@@ -57,6 +61,34 @@ def requirements(packages, conda):
     return [requirement(package) for package in packages if package.name not in conda]
 
 
+def settle(prefix):
+    """Give every file that uv wrote one fixed time, and compile: the same lock then makes the same .pyc files.
+
+    A .pyc names the time of its source, and uv leaves the time of the installation. conda's packages
+    keep their own times, and bring or get their .pyc files with conda.
+    """
+    site_packages = next(Path(prefix).glob("lib/python3.*/site-packages"))
+    conda = {Path(prefix, file) for record in conda_records(prefix) for file in record["files"]}
+    sources = []
+    for record in site_packages.glob("*.dist-info/RECORD"):
+        if record not in conda:
+            with record.open(newline="") as rows:
+                files = [site_packages / row[0] for row in csv.reader(rows)]
+            for file in filter(Path.exists, files):
+                os.utime(file, (SOURCE_TIME, SOURCE_TIME))
+                if file.suffix == ".py":
+                    sources.append(f"{file}\n")
+    # uv's lock on the environment, which it leaves behind, and which anyone may write
+    Path(prefix, ".lock").unlink(missing_ok=True)
+    # Some packages carry files that no Python can compile (templates, tests): pip says nothing either.
+    subprocess.run(
+        [f"{prefix}/bin/python", "-m", "compileall", "-q", "-q", "-j", "0", "-i", "-"],
+        input="".join(sources),
+        text=True,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lock", required=True)
@@ -80,7 +112,6 @@ def main():
                 "pip",
                 "install",
                 "--quiet",
-                "--compile-bytecode",
                 "--require-hashes",
                 "--no-deps",
                 "--python",
@@ -101,6 +132,7 @@ def main():
             "A package that cannot be fetched: is the index, or your mirror in pip.conf, in reach?\n"
             "A hash that differs: the download or the lock was tampered with; `make env-update ALL=1` makes the lock anew."
         )
+    settle(options.prefix)
 
 
 if __name__ == "__main__":

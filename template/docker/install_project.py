@@ -61,6 +61,7 @@ def main():
             check=True,
             env={**os.environ, "UV_LINK_MODE": "copy", "PYTHONDONTWRITEBYTECODE": "1"},
         )
+    Path(options.out + options.prefix, ".lock").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

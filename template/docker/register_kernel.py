@@ -34,11 +34,23 @@ def start_and_ask(name, code):
     return "".join(printed).strip()
 
 
+def stale(name, written, environment):
+    """Return what is wrong with the kernel.json that Jupyter finds under `name`, or an empty string."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    found = KernelSpecManager().get_kernel_spec(name)
+    if not os.path.samefile(found.resource_dir, written):
+        return f"{found.resource_dir}/kernel.json, which hides {written}/kernel.json"
+    if not found.argv[0].startswith(f"{environment}/bin/python"):
+        return f"{found.argv[0]} (by {written}/kernel.json)"
+    return ""
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kernel", type=Path, required=True, help="JSON file with name and display_name")
+    parser.add_argument("--kernel", type=Path, required=True, help="JSON file: name, display_name, prefix")
     parser.add_argument("--variables", type=Path, required=True, help="JSON file of what the activation sets")
-    parser.add_argument("--prefix", required=True)
+    parser.add_argument("--environment", required=True, help="where the kernel's Python has to be")
     options = parser.parse_args()
 
     kernel = json.loads(options.kernel.read_text())
@@ -48,8 +60,8 @@ def main():
         sys.exit(
             "\nERROR: environment.yml: a kernel is asked for, and ipykernel is not in the environment. Add it, then: make env-update\n"
         )
-    install(
-        prefix=options.prefix,
+    written = install(
+        prefix=kernel["prefix"],
         kernel_name=kernel["name"],
         display_name=kernel["display_name"],
         env=json.loads(options.variables.read_text()),
@@ -60,12 +72,17 @@ def main():
             HOME=home,
             JUPYTER_DATA_DIR=home,
             JUPYTER_RUNTIME_DIR=home,
+            # A Jupyter that runs from that prefix looks there by itself.
+            JUPYTER_PATH=f"{kernel['prefix']}/share/jupyter",
             IPYTHONDIR=home,
             PYTHONDONTWRITEBYTECODE="1",
         )
-        found = start_and_ask(kernel["name"], "import sys; print(sys.prefix)")
-    if found != options.prefix:
-        sys.exit(f"\nERROR: kernel {kernel['name']} runs in {found or 'nothing'}, not in {options.prefix}.\n")
+        problem = stale(kernel["name"], written, options.environment)
+        found = start_and_ask(kernel["name"], "import sys; print(sys.prefix)") if not problem else problem
+    if found != options.environment:
+        sys.exit(
+            f"\nERROR: kernel {kernel['name']} runs in {found or 'nothing'}, not in {options.environment}.\n"
+        )
     print(f"kernel: {kernel['name']} ({kernel['display_name']}) starts in {found}", flush=True)
 
 

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Stands in /usr/local/bin under the name of every program of the environment, of the shells, and of poetry:
-# `docker exec container python` runs it, which activates and becomes the program itself.
+# Stands in /usr/local/bin under the name of every program of the environment, of the shells, and of
+# poetry and conda: `docker exec container python` runs it, which activates and becomes the program itself.
 : "${ENV_PREFIX:=@ENV_PREFIX@}"
 export ENV_PREFIX
 . /opt/activation/activate.sh
 name=${0##*/}
-for folder in "$ENV_PREFIX/bin" /opt/poetry/bin /bin; do
+for folder in "$ENV_PREFIX/bin" /opt/poetry/bin /opt/conda/bin /bin; do
     if [ -x "$folder/$name" ]; then
         exec "$folder/$name" "$@"
     fi

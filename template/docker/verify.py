@@ -101,6 +101,8 @@ def unmet_dependencies(prefix, uv):
     """Return the dependency problems over all distributions, conda's and Poetry's, as uv reports them."""
     command = [uv, "pip", "check", "--no-cache", "--quiet", "--python", f"{prefix}/bin/python"]
     done = subprocess.run(command, capture_output=True, text=True)
+    # uv's lock on the environment, which it leaves behind, and which anyone may write
+    Path(prefix, ".lock").unlink(missing_ok=True)
     if done.returncode == 0:
         return []
     loud = subprocess.run([part for part in command if part != "--quiet"], capture_output=True, text=True)

@@ -49,4 +49,16 @@ if [ -n "${REGISTRY-}" ]; then
     set -- --build-arg "REGISTRY=${REGISTRY%/}/" "$@"
 fi
 
-exec docker buildx build "$@"
+# What the image's labels say.
+sha256() {
+    if ! [ -f "$1" ]; then return; fi
+    if command -v sha256sum > /dev/null 2>&1; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1
+}
+version=$(awk -F '"' '/^\[/ { table = $0 } table ~ /^\[project\]/ && /^version *=/ { print $2; exit }' pyproject.toml)
+revision=
+if commit=$(git rev-parse --verify --quiet HEAD 2> /dev/null); then
+    revision=$commit$(git diff-index --quiet HEAD -- . 2> /dev/null || printf '%s' -dirty)
+fi
+
+exec docker buildx build --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
+    --build-arg "CONDA_LOCK=$(sha256 conda-lock.yml)" --build-arg "POETRY_LOCK=$(sha256 poetry.lock)" "$@"

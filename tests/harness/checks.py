@@ -111,7 +111,7 @@ def kernel(image: str, project: Project, *options: str) -> list[str]:
     """The kernel is registered as asked, names the environment's Python by its whole path, and runs cells in it."""
     assert project.kernel, "this variant has no kernel: check that there is none instead"
     name, display_name = project.kernel["name"], project.kernel["display_name"]
-    file = f"{project.prefix}/share/jupyter/kernels/{name}/kernel.json"
+    file = f"{project.kernel['prefix']}/share/jupyter/kernels/{name}/kernel.json"
     done = docker("run", "--rm", *options, image, "cat", file, check=False)
     if done.code:
         return [f"no kernel of the name {name}: {done.output.strip()}"]

@@ -1,0 +1,225 @@
+"""Product: the image says what it is, and holds nothing that it does not need."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import tomllib
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tests.harness import checks, container, template
+from tests.harness.container import derived, docker
+
+
+def config(image: str) -> dict:
+    return json.loads(docker("image", "inspect", image).stdout)[0]
+
+
+def test_the_labels_say_what_it_is(built):
+    for image in (built.runtime, built.dev):
+        labels = config(image)["Config"]["Labels"]
+        project = tomllib.loads((built.path / "pyproject.toml").read_text())["project"]
+        assert labels["org.opencontainers.image.title"] == project["name"]
+        assert labels["org.opencontainers.image.version"] == project["version"]
+        for label, lock in (("conda-lock", "conda-lock.yml"), ("poetry-lock", "poetry.lock")):
+            expected = hashlib.sha256((built.path / lock).read_bytes()).hexdigest()
+            assert labels[f"org.couplet.{label}.sha256"] == expected
+
+
+def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
+    project = copy_of(built)
+    template.git(project.path, "init", "--quiet")
+    found = []
+    for number in (1, 2):
+        template.git(project.path, "add", "--all")
+        template.git(project.path, "commit", "--quiet", "--allow-empty", "--message", str(number))
+        project.make("build")
+        found.append(config(project.runtime))
+        head = template.git(project.path, "rev-parse", "HEAD").strip()
+        assert found[-1]["Config"]["Labels"]["org.opencontainers.image.revision"] == head
+    assert found[0]["RootFS"]["Layers"] == found[1]["RootFS"]["Layers"] == config(built.runtime)["RootFS"]["Layers"]
+    # the twins: what is not committed says so, and without a git there is nothing to say
+    with (project.path / "README.md").open("a") as readme:
+        readme.write("More.\n")
+    project.make("build")
+    assert config(project.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == f"{head}-dirty"
+    assert config(built.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == ""
+    docker("image", "rm", "--force", project.runtime)
+
+
+LOOK = """
+set -u
+find /tmp /var/tmp /root /home -xdev -type f -size +1024k | sed 's/$/ is over 1 MB/'
+for folder in /opt/conda/pkgs /root/.cache /root/.conda /home/*/.cache /var/cache/conda /root/.condarc /root/.config; do
+    [ ! -e "$folder" ] || echo "$folder is there"
+done
+find / -xdev '(' -name '*.conda' -o -name '*.tar.bz2' -o -name '*.whl' -o -name '*.deb' -o -path '/var/cache/apt/*.bin' \
+    -o -path '/var/lib/apt/lists/*_*' ')' -type f ! -path '*/ensurepip/_bundled/*' | sed 's/$/ is a package/'
+for program in gcc g++ cc c++ clang ld as make cmake gfortran rustc x86_64-conda-linux-gnu-cc; do
+    ! command -v $program > /dev/null || echo "$program can be called"
+done
+find /tmp /var/tmp -mindepth 1 | sed 's/$/ was left behind/'
+"""
+
+
+def unneeded(image: str) -> list[str]:
+    """What a runtime image should not hold, a line each."""
+    return container.run(image, "/bin/sh", "-c", LOOK, options=("--user", "0", "--entrypoint", "")).splitlines()
+
+
+def test_nothing_unneeded_is_in_the_image(built):
+    assert unneeded(built.runtime) == []
+
+
+def test_something_unneeded_is_seen(built):
+    mess = (
+        "USER root\nRUN head -c 1100000 /dev/zero > /root/big && mkdir -p /opt/conda/pkgs /home/app/.cache"
+        " && touch /tmp/x /opt/numpy-1-0.conda /var/lib/apt/lists/deb_x && ln -s /bin/true /usr/local/bin/gcc"
+    )
+    with derived(built.runtime, mess) as image:
+        text = "\n".join(unneeded(image))
+    for part in (
+        "/root/big is over",
+        "pkgs is there",
+        ".cache is there",
+        "1-0.conda is a",
+        "deb_x is a",
+        "gcc can",
+        "/tmp/x was",
+    ):
+        assert part in text
+
+
+COMPILED = """
+import glob, hashlib, json, os, struct, sys
+found, wrong = {}, []
+for record in glob.glob(sys.prefix + '/lib/python3.*/site-packages/*.dist-info/RECORD'):
+    folder = os.path.dirname(os.path.dirname(record))
+    installer = os.path.join(os.path.dirname(record), 'INSTALLER')
+    if not os.path.exists(installer) or open(installer).read().strip() != 'uv':
+        continue
+    for line in open(record):
+        path = os.path.join(folder, line.split(',')[0])
+        if path.endswith('.py') and '/bin/' not in path:
+            compiled = __import__('importlib.util').util.cache_from_source(path)
+            if not os.path.exists(compiled):
+                wrong.append(path + ' is not compiled')
+                continue
+            data, source = open(compiled, 'rb').read(), os.stat(path)
+            flags, time, size = struct.unpack('<III', data[4:16])
+            if (flags, time, size) != (0, int(source.st_mtime), source.st_size):
+                wrong.append(path + ' was changed after it was compiled')
+            found[compiled] = hashlib.sha256(data).hexdigest()
+print(json.dumps([found, wrong]))
+"""
+
+
+def compiled(image: str, project) -> tuple[dict[str, str], list[str]]:
+    """Return ({.pyc file of Poetry's packages: SHA-256}, what is not compiled as it should be)."""
+    python = ("--entrypoint", f"{project.prefix}/bin/python")
+    return json.loads(container.run(image, "-B", "-c", COMPILED, options=python))
+
+
+def test_poetrys_packages_are_compiled_and_nothing_is_compiled_again(built):
+    found, wrong = compiled(built.runtime, built)
+    assert len(found) > 500 and wrong == []
+    code = f"import pandas, {built.package}.analysis"
+    name = docker("run", "--detach", "--user", "0", built.runtime, "python", "-c", code).stdout.strip()
+    assert docker("wait", name).stdout.strip() == "0"
+    written = re.findall(r"^A (/opt/conda/\S*/pandas/\S*\.pyc)$", docker("diff", name).stdout, re.M)
+    docker("rm", name)
+    assert written == []
+
+
+def test_a_source_that_is_newer_than_its_pyc_is_seen(built):
+    """The twin."""
+    init = f"{built.site_packages}/pandas/__init__.py"
+    with derived(built.runtime, f"USER root\nRUN touch {init}") as image:
+        assert compiled(image, built)[1] == [f"{init} was changed after it was compiled"]
+        name = docker("run", "--detach", "--user", "0", image, "python", "-c", "import pandas").stdout.strip()
+        docker("wait", name)
+        assert "/pandas/__pycache__/__init__" in docker("diff", name).stdout
+        docker("rm", name)
+
+
+def test_the_same_locks_make_the_same_pyc_files(built):
+    image = f"{built.images}:again"
+    again = ["--no-cache-filter", "poetry-packages", "--target", "poetry-packages", "--tag", image, "."]
+    done = subprocess.run(["scripts/docker-build.sh", *again], cwd=built.path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = compiled(built.runtime, built)[0], compiled(image, built)[0]
+    assert first == second
+    recompile = f"USER root\nRUN touch {built.site_packages}/pandas/_config/*.py && {built.prefix}/bin/python -m compileall -q {built.site_packages}/pandas/_config"
+    with derived(image, recompile) as other:
+        assert compiled(other, built)[0] != first, "the twin: compiled at another time"
+    docker("image", "rm", image)
+
+
+# --- make report -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report(built):
+    """What `make report` prints, and the folder that it fills."""
+    return built.make("report").output, built.path / "report"
+
+
+def rows(html: str) -> dict[str, tuple[str, str, float]]:
+    """Return {name: (version, owner, bytes)} of the page's table of packages."""
+    body = ET.fromstring(html.removeprefix("<!DOCTYPE html>")).find("body")
+    found = {}
+    for row in body.find("table").iter("tr"):
+        cells = ["".join(cell.itertext()) for cell in row]
+        if cells[0] not in ("name", "(other files)"):
+            number, unit = cells[3].split()
+            found[cells[0]] = cells[1], cells[2], float(number) * {"MB": 1e6, "kB": 1e3}[unit]
+    return found
+
+
+def test_the_reports_numbers_add_up(built, report):
+    text, _ = report
+    size = config(built.runtime)["Size"]
+    numbers = dict(re.findall(r"^  (base|conda|Poetry|project and doors) +([\d.]+) MB", text, re.M))
+    assert abs(sum(map(float, numbers.values())) * 1e6 - size) < 0.03 * size
+    of_layers = re.findall(r"^ +([\d.]+) (MB|kB)  \S", text.partition("oldest first:")[2], re.M)
+    assert abs(sum(float(n) * {"MB": 1e6, "kB": 1e3}[unit] for n, unit in of_layers) - size) < 0.03 * size
+
+
+def test_every_locked_package_is_in_the_report_under_its_owner(built, report):
+    found = rows((report[1] / "image.html").read_text())
+    conda = built.locked_by_conda()
+    for name, (version, _) in conda.items():
+        assert found[name][:2] == (version, "conda")
+    owned = {name.removeprefix("python-") for name in conda} | set(conda)
+    poetry = {name: v for name, v in checks.locked_by_poetry(built, {"main"}).items() if name not in owned}
+    assert poetry
+    for name, version in poetry.items():
+        assert found[name][:2] == (version, "Poetry")
+    assert found["scipy"][2] > 10e6 and found["libc6"][1] == "base"
+
+
+def test_the_picture_and_the_page_are_well_formed_and_need_nothing_else(report):
+    _, folder = report
+    picture = ET.parse(folder / "image.svg").getroot()
+    assert picture.tag.endswith("svg") and len(list(picture.iter("{http://www.w3.org/2000/svg}rect"))) > 100
+    for file in folder.iterdir():
+        text = file.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|<script|<link|@import|url\(", text), f"{file.name} loads something"
+
+
+def test_the_report_sees_what_is_added(built, tmp_path):
+    """The twin: 20 MB in the image are 20 MB more in the report, and what conda does not record is not conda's."""
+    change = f"USER root\nRUN head -c 20000000 /dev/urandom > /opt/ballast && rm {built.prefix}/conda-meta/scipy-*.json"
+    with derived(built.runtime, change) as image:
+        script = str(built.path / "scripts/report.sh")
+        (tmp_path / "docker").symlink_to(built.path / "docker")
+        shown = subprocess.run(
+            [script, image, built.prefix, "x"], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+    ours = re.search(r"project and doors +([\d.]+) MB", shown)
+    assert float(ours[1]) > 20
+    assert rows((tmp_path / "report/image.html").read_text())["scipy"][1] != "conda"
