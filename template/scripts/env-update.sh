@@ -36,7 +36,9 @@ fi
 guard=.locks-busy
 if ! mkdir "$guard" 2> /dev/null; then
     holder=$(cat "$guard/pid" 2> /dev/null || :)
-    if [ -n "$holder" ] && kill -0 "$holder" 2> /dev/null; then
+    # A killed process that nobody has waited for yet (Z) still takes signals.
+    state=$(ps -o stat= -p "${holder:-0}" 2> /dev/null || :)
+    if [ -n "$holder" ] && kill -0 "$holder" 2> /dev/null && [ "${state#Z}" = "$state" ]; then
         echo "make env-update is at work here already (process $holder). Wait for it to end." >&2
         exit 75
     fi
@@ -60,6 +62,10 @@ rm -rf "$new"
     --build-arg "PKG=${PKG-}" --build-arg "ALL=${ALL-}" --build-arg "REQUEST=$(date +%s)-$$" . || {
     code=$?
     echo >&2
+    free=$(df -Pk . | awk 'NR == 2 { print $4 }')
+    if [ "${free:-9999}" -lt 1024 ]; then
+        echo "The disk is full: $free kB are left where this folder is." >&2
+    fi
     echo "The locks could not be made; what was there is as it was." >&2
     exit "$code"
 }
