@@ -117,14 +117,18 @@ def docker_cleanup() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def sources(package_sources: str, request: pytest.FixtureRequest) -> str:
+def sources(package_sources: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """Package sources that answer: on the closed network, the channel's web server as pytest-docker sees it."""
     if package_sources == "mirror":
         os.environ.update(web.environment(engine.find()))
         services = request.getfixturevalue("docker_services")
         address = f"http://127.0.0.1:{services.port_for('channel', 80)}/current"
         services.wait_until_responsive(timeout=30.0, pause=0.2, check=lambda: web.answers(address))
-    return package_sources
+    yield package_sources
+    # The layers stay in the build cache, where the next run finds them; the names are of no use to anyone.
+    names = container.docker("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={IMAGES}*").stdout.split()
+    if names:
+        container.docker("image", "rm", "--force", *names)
 
 
 @pytest.fixture(scope="session")
