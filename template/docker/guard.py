@@ -65,10 +65,6 @@ def main():
         "lock_reminder",
         {"conda_plugin.py": "__init__.py"},
     )
-    # conda reads its own records when any user installs into any environment.
-    for record in Path(options.conda, "conda-meta").glob("*.json"):
-        if record.stat().st_mode & 0o444 != 0o444:
-            record.chmod(0o644)
 
 
 if __name__ == "__main__":

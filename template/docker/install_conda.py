@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,13 +73,30 @@ def mapped_url(url, mapping):
     return url
 
 
+def unpacked(archive):
+    """Return the folder that conda unpacks an archive of its cache into."""
+    return archive.with_name(re.sub(r"(\.conda|\.tar\.bz2)$", "", archive.name))
+
+
+def in_cache(packages):
+    """Return [(archive in conda's cache, SHA-256)] of locked packages, whether they are there or not."""
+    return [(Path(CACHE, url.rsplit("/", 1)[-1]), sha256) for url, _, sha256 in packages]
+
+
+def drop_halves(packages):
+    """Delete what lies in conda's cache unpacked but without its archive: there is nothing to check it by."""
+    for archive, _ in in_cache(packages):
+        if not archive.exists():
+            shutil.rmtree(unpacked(archive), ignore_errors=True)
+
+
 def check_sha256(packages):
-    """Compare each archive that conda fetched into its cache with the lock."""
-    for url, _, expected in packages:
-        archive = Path(CACHE, url.rsplit("/", 1)[-1])
+    """Compare each archive that conda fetched into its cache with the lock; what differs leaves the cache."""
+    for archive, expected in in_cache(packages):
         found = hashlib.sha256(archive.read_bytes()).hexdigest()
         if found != expected:
             archive.unlink()
+            shutil.rmtree(unpacked(archive), ignore_errors=True)
             raise BuildError(
                 f"{archive.name} has SHA-256 {found}, the lock says {expected}.\n"
                 "Either the download or the lock was tampered with. If the lock was edited, `make env-update ALL=1` makes it anew."
@@ -114,6 +132,7 @@ def main():
         CONDA_REGISTER_ENVS="false",
         PYTHONDONTWRITEBYTECODE="1",
     )
+    drop_halves(packages)
     mapping = channel_map(conda)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as explicit:
         explicit.write("@EXPLICIT\n")

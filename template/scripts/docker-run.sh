@@ -9,7 +9,11 @@ terminal=
 if [ -t 0 ] && [ -t 1 ]; then
     terminal=--tty
 fi
-# Group 0 owns the environment and the home folder of the dev image.
-# shellcheck disable=SC2086  # OPTIONS and terminal are lists of words
-exec docker run --rm --interactive $terminal ${OPTIONS-} --user "$(id -u):$(id -g)" --group-add 0 \
+# In the dev image group 0 may write in the environment, so that `poetry add` works; in the other nobody should.
+group=
+case "$image" in
+    *:dev) group="--group-add 0" ;;
+esac
+# shellcheck disable=SC2086  # OPTIONS, group and terminal are lists of words
+exec docker run --rm --interactive $terminal ${OPTIONS-} --user "$(id -u):$(id -g)" $group \
     --volume "$PWD:/work" --workdir /work "$image" "$@"

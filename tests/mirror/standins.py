@@ -46,6 +46,8 @@ def miniforge(on: Engine, folder: Path, debian_key: str, progress: Progress) -> 
         asyncio.run(_install(folder, prefix))
         for record in (prefix / "conda-meta").glob("*.json"):
             _as_from_public(record, folder)
+            # py-rattler writes them for their owner alone; conda's own are for everyone to read
+            record.chmod(0o644)
         (prefix / "conda-meta/history").touch()
         (prefix / ".condarc").write_text(CONDARC)
 
