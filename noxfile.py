@@ -2,6 +2,8 @@
 
     nox -s demo             a project from nothing: rendered, locked, built, and an analysis run in it
     nox -s tests            everything; `nox -s tests -- -k kernel` narrows
+    nox -s tests -- --part 2/4      the second of four parts (`nox -s matrix` lists them for CI)
+    nox -s tests -- -n 0            one test at a time, and not two
     nox -s mirror           starts the closed network; `-- status` shows it, `-- down` stops it
 
 demo and tests find out what they have: an engine in reach is used, or a private one set up (Debian or
@@ -11,8 +13,8 @@ Ubuntu as root); conda-forge and Docker Hub in reach are used, or else the mirro
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import nox
@@ -37,23 +39,26 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Everything, on real images."""
+    """Everything, on real images, in two processes. `-- --part 2/4` runs a part, `-- -n 0` one thing at a time,
+
+    `-- --durations-to tests/durations.json` measures.
+    """
     install(session, "tests")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
 def render(session: nox.Session) -> None:
     """What can be told without Docker: answers and rendered files."""
     install(session, "tests")
-    session.run("pytest", "tests/test_10_answers.py", "tests/test_20_rendered.py", *session.posargs)
+    session.run("pytest", "-n", "auto", *sorted(map(str, Path("tests").glob("test_[12]*.py"))), *session.posargs)
 
 
 @nox.session
 def update(session: nox.Session) -> None:
     """`copier update` from every release, with a user's edits and without trust; adopting. No Docker."""
     install(session, "tests")
-    session.run("pytest", "tests/test_80_update.py", "tests/test_81_adopting.py", *session.posargs)
+    session.run("pytest", "-n", "auto", "tests/test_80_update.py", "tests/test_81_adopting.py", *session.posargs)
 
 
 @nox.session
@@ -69,16 +74,40 @@ def images(session: nox.Session) -> None:
     """Only what needs images."""
     install(session, "tests")
     files = sorted(str(path) for pattern in ("test_[3-7]*.py", "test_85*.py") for path in Path("tests").glob(pattern))
-    session.run("pytest", *files, *session.posargs)
+    session.run("pytest", "-n", "auto", *files, *session.posargs)
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Make the pictures of docs/apps.md anew: the apps, built and opened in a browser."""
+    install(session, "tests")
+    session.run(
+        "pytest",
+        "tests/test_75_apps.py",
+        "-k",
+        "in_a_browser",
+        "--pictures=docs/pictures",
+        "--picture-format=webp",
+        *session.posargs,
+    )
 
 
 @nox.session
 def matrix(session: nox.Session) -> None:
-    """Print the built variants as JSON, for CI: `{"variant": ["default", ...]}`."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from tests.harness.variants import variants
+    """Print parts of the suite as JSON, for CI: `{"part": ["1/4", ...]}`. `-- --parts 8` makes eight."""
+    parser = argparse.ArgumentParser(prog="nox -s matrix --")
+    parser.add_argument("--parts", type=int, default=4)
+    count = parser.parse_args(session.posargs).parts
+    if count < 1:
+        session.error("--parts needs a number from 1 up")
+    print(json.dumps({"part": [f"{number}/{count}" for number in range(1, count + 1)]}))
 
-    print(json.dumps({"variant": [row.name for row in variants(built=True)]}))
+
+@nox.session
+def renovate(session: nox.Session) -> None:
+    """Have Renovate itself read a rendered project: what it would move, and what not. Needs npm."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.harness.renovate", *session.posargs)
 
 
 @nox.session
@@ -89,14 +118,33 @@ def mirror(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Couplet, the seeds' ways and the floor on the same work, in one run; `-- --rounds 1` for a glance."""
+    install(session, "bench")
+    module, words = "bench", session.posargs
+    if words and words[0] in ("fleet", "harness", "scale"):
+        module, words = f"bench.{words[0]}", words[1:]
+    session.run("python", "-m", module, *words)
+
+
+@nox.session
+def bases(session: nox.Session) -> None:
+    """Ask the registries for the base images' digests and newer tags; `-- --write` moves the template's defaults."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.harness.bases", *session.posargs)
+
+
+@nox.session
 def tools(session: nox.Session) -> None:
     """Refresh the hashes of the pinned tools in template/docker/*.txt from the versions in tools.toml."""
     install(session, "tools")
     pins = nox.project.load_toml("tools.toml")
     for name, requirements in pins.items():
+        # some are in template/docker, some in a folder beside it that only one environment gets
+        [file] = Path("template").glob(f"*docker*/{name}.txt")
         source = Path(session.create_tmp(), f"{name}.in")
         source.write_text("\n".join(f"{package}=={version}" for package, version in requirements.items()) + "\n")
         session.run(
             "uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes", "--no-header",
-            "--no-annotate", "--output-file", str(Path("template/docker", f"{name}.txt").resolve()), str(source),
+            "--no-annotate", "--output-file", str(file.resolve()), str(source),
         )  # fmt: skip

@@ -5,34 +5,55 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness import container, network, template
+from tests.harness import browser, container, network, scratch, template
+from tests.harness.product import Product
 from tests.harness.project import Project
 from tests.harness.variants import Variant, variants
-from tests.mirror import engine, web
+from tests.mirror import engine, gate, web
+
+pytest_plugins = ["tests.harness.parts", "tests.harness.summary", "tests.harness.workers"]
 
 os.environ.update(template.isolated())
+scratch.use()
+template.remember_what_is_compiled()
 
-IMAGES = "couplet-test-" + hashlib.sha256(str(template.REPOSITORY).encode()).hexdigest()[:6]
-"""What image names begin with: two clones of this repository may be tested on one engine at once."""
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+IMAGES = "couplet-test-" + hashlib.sha256(f"{template.REPOSITORY}{WORKER}".encode()).hexdigest()[:6]
+"""What image names begin with: two clones of this repository, and two processes, may be at work on one engine at once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--network", choices=["auto", "public", "mirror"], default="auto", help="where packages and base images come from"
     )
+    parser.addoption("--pictures", default="screenshots", help="the folder that the browser tests write their pictures into")
+    parser.addoption("--picture-format", choices=["png", "webp"], default="png")
+    parser.addoption("--layers", metavar="REFERENCE", help="a layer cache in a registry that the variants' builds may take from")
     parser.addoption("--variant", choices=[row.name for row in variants()], help="only this row of tests/variants.toml")
 
 
 ROWS = {
     "variant": lambda row: True,
-    "built": lambda row: row.build,
-    "with_kernel": lambda row: row.build and row.answers.get("kernel", True),
-    "without_kernel": lambda row: row.build and not row.answers.get("kernel", True),
+    "built": lambda row: row.build and row.suite == "whole",
+    "with_conda": lambda row: row.build and row.suite == "whole" and row.conda,
+    "without_conda": lambda row: row.build and row.suite == "whole" and not row.conda,
+    "with_kernel": lambda row: row.build and row.suite == "whole" and row.answers.get("kernel", True),
+    "without_kernel": lambda row: row.build and row.suite == "whole" and not row.answers.get("kernel", True),
+    # what test_75_apps.py runs on: all apps, those that listen, those with `make serve`, and each by its name
+    "with_app": lambda row: row.build and row.suite == "app",
+    "served": lambda row: row.build and row.suite == "app" and row.answers["app"] != "script",
+    "with_serve": lambda row: row.build and row.suite == "app" and row.answers["app"] in ("flask", "streamlit"),
+    **{
+        name: lambda row, name=name: row.build and row.suite == "app" and row.answers["app"] == name
+        for name in ("script", "flask", "streamlit", "jupyterlab")
+    },
 }
 """Which rows of tests/variants.toml a test runs on, by the name of the fixture that it asks for."""
 
@@ -45,25 +66,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             rows = [row for row in variants() if chosen(row) and only in (None, row.name)]
             rows = rows[: 1 if metafunc.definition.get_closest_marker("one_variant") else None]
             metafunc.parametrize(name, rows, ids=str, indirect=name != "variant", scope="session")
-
-
-# --- how many tests looked into a container --------------------------------------------------------
-
-inside: set[str] = set()
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Note which tests ran on a built image."""
-    started = container.started
-    yield
-    if container.started > started:
-        inside.add(item.nodeid)
-
-
-def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
-    """Report how many tests ran inside containers, and how many containers there were."""
-    terminalreporter.write_line(f"{len(inside)} tests ran inside containers ({container.started} containers started)")
 
 
 # --- the way of the data ---------------------------------------------------------------------------
@@ -87,13 +89,24 @@ def render(template_repository: Path, tmp_path: Path):
 
 
 @pytest.fixture(scope="session")
+def covered(template_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict, Path]]:
+    """Answers and Copier's project for each row of the cover of all pairs of choices."""
+    folder = tmp_path_factory.mktemp("cover")
+    # from a plain folder Copier need not clone: twice as fast
+    plain = shutil.copytree(template_repository, folder / "template", ignore=shutil.ignore_patterns(".git"))
+    rows = [{"project_name": "Sea Ice", **row} for row in Product().cover({"project_name": "Sea Ice"})]
+    return [(row, template.render(plain, folder / str(number), row)) for number, row in enumerate(rows)]
+
+
+@pytest.fixture(scope="session")
 def package_sources(request: pytest.FixtureRequest) -> Iterator[str]:
     """An engine and package sources; the value is `public` or `mirror`."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def progress(text: str) -> None:
         with capture.global_and_fixture_disabled():
-            print(f"\n  {text}", end="", flush=True)
+            # standard error, since pytest-xdist lets nothing else of a process through
+            print(f"\n  {text}", end="", flush=True, file=sys.stderr)
 
     with network.ready(request.config.getoption("--network"), progress) as chosen:
         yield chosen
@@ -129,41 +142,65 @@ def sources(package_sources: str, request: pytest.FixtureRequest) -> Iterator[st
     names = container.docker("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={IMAGES}*").stdout.split()
     if names:
         container.docker("image", "rm", "--force", *names)
+    # Those whose name a later build took; our label says which these are. Where another process is at it, it does the same.
+    container.docker("image", "prune", "--force", "--filter", "label=org.couplet.poetry-lock.sha256", check=False)
 
 
 @pytest.fixture(scope="session")
-def build(template_repository: Path, sources: str, tmp_path_factory):
+def build(template_repository: Path, sources: str, tmp_path_factory, request: pytest.FixtureRequest):
     """A function that makes a variant's project, locked and with both images built by make as its user would; once."""
     projects: dict[str, Project] = {}
+    layers = {"CACHE": given} if (given := request.config.getoption("--layers")) else {}
 
     def make(variant: Variant) -> Project:
         if variant.name not in projects:
             path = template.render(template_repository, tmp_path_factory.mktemp(variant.name) / "project", variant.answers)
             project = Project(path, f"{IMAGES}-{variant.name}")
-            project.make("build")
-            project.make("build-dev")
+            # `locks` is what `build` begins with where there are none
+            steps = {"lock": "locks", "build": "build", "dev": "build-dev"}
+            container.steps[variant.name] = {name: seconds(project, target, layers) for name, target in steps.items()}
             projects[variant.name] = project
+            size = ("image", "inspect", "--format", "{{.Size}}")
+            container.sizes[variant.name] = tuple(
+                int(container.docker(*size, image).stdout) for image in (project.runtime, project.dev)
+            )
         return projects[variant.name]
 
     return make
 
 
-@pytest.fixture(scope="session")
-def built(request: pytest.FixtureRequest, build) -> Project:
-    """Each variant of the table that is built."""
+def seconds(project: Project, target: str, variables: dict[str, str]) -> float:
+    """Run a target of make; return the seconds that it took."""
+    began = time.perf_counter()
+    project.make(target, **variables)
+    return time.perf_counter() - began
+
+
+def variant_of_the_table(request: pytest.FixtureRequest, build) -> Project:
+    """Each built variant of a kind: which rows those are, ROWS says by the fixture's name."""
     return build(request.param)
 
 
-@pytest.fixture(scope="session")
-def with_kernel(request: pytest.FixtureRequest, build) -> Project:
-    """Each built variant that has a kernel."""
-    return build(request.param)
+built, with_conda, without_conda, with_kernel, without_kernel = (
+    pytest.fixture(variant_of_the_table, scope="session", name=name)
+    for name in ("built", "with_conda", "without_conda", "with_kernel", "without_kernel")
+)
+with_app, served, with_serve, script, flask, streamlit, jupyterlab = (
+    pytest.fixture(variant_of_the_table, scope="session", name=name)
+    for name in ("with_app", "served", "with_serve", "script", "flask", "streamlit", "jupyterlab")
+)
 
 
-@pytest.fixture(scope="session")
-def without_kernel(request: pytest.FixtureRequest, build) -> Project:
-    """Each built variant that has none."""
-    return build(request.param)
+@pytest.fixture
+def pictured(request: pytest.FixtureRequest):
+    """A function that writes what a browser shows into the folder of --pictures."""
+
+    def write(chrome, name: str) -> None:
+        browser.picture(
+            chrome, Path(request.config.getoption("--pictures")) / f"{name}.{request.config.getoption('--picture-format')}"
+        )
+
+    return write
 
 
 @pytest.fixture(scope="session")
@@ -189,3 +226,32 @@ def copy_of(tmp_path: Path):
         return Project(tmp_path / "copy", f"{project.images}-copy")
 
     return make
+
+
+# --- a company's network, and faults ---------------------------------------------------------------
+
+SMALL = {"project_name": "Sea Ice", "kernel": False, "ci": "none"}
+
+
+@pytest.fixture(scope="session")
+def company(sources: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[gate.Gate]:
+    """A company's mirror of what this machine's package sources have: a password, and a CA of its own."""
+    with gate.running(engine.gateway(engine.find()), tmp_path_factory.mktemp("company")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def small(template_repository: Path, sources: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project, locked without that mirror: Python and idna from conda, tabulate from Poetry."""
+    path = template.render(template_repository, tmp_path_factory.mktemp("small") / "project", SMALL)
+    for file, old, new in (
+        ("environment.yml", "  - pip\n  - numpy\n  - scipy\n", "  - idna\n"),
+        ("pyproject.toml", '"pandas>=2.2",', '"tabulate",'),
+        ("pyproject.toml", '    "pytest>=8",\n    "ruff>=0.9",\n', ""),
+    ):
+        text = (path / file).read_text()
+        assert old in text
+        (path / file).write_text(text.replace(old, new))
+    project = Project(path, f"{IMAGES}-small")
+    project.make("env-update")
+    return project

@@ -51,6 +51,12 @@ REFUSED = [
     ({"kernel_name": "Sea Ice"}, "letters a to z"),
     ({"kernel_display_name": " "}, "one line"),
     ({"platforms": ["osx-arm64"]}, "needs a Linux platform"),
+    ({"accelerator": "cuda", "platforms": ["linux-64", "osx-arm64"]}, "no CUDA for osx-arm64"),
+    ({"environment": "poetry", "hosting": "saturn"}, "images are conda's"),
+    ({"environment": "poetry", "cluster": "dask"}, "Dask comes from conda"),
+    ({"environment": "poetry", "accelerator": "cuda"}, "CUDA builds come from conda"),
+    ({"app": "jupyterlab", "kernel": False}, "answer kernel=true"),
+    ({"app": "django"}, "app"),
     ({"python_version": "2.7"}, "python_version"),
 ]
 

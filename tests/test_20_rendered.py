@@ -14,10 +14,11 @@ from tests.harness import template
 from tests.harness.project import Project
 from tests.harness.variants import Variant
 
-SHELL = ("entrypoint.sh", "scripts/*.sh", "docker/*.sh")
+SHELL = ("entrypoint.sh", "postBuild", "scripts/*.sh", "docker/*.sh")
 TARGETS = [
     "help",
     "build",
+    "bake",
     "shell",
     "run",
     "env-update",
@@ -26,6 +27,11 @@ TARGETS = [
     "test",
     "lint",
     "report",
+    "sbom",
+    "audit",
+    "pin-images",
+    "smoke",
+    "publish",
     "update",
     "update-check",
     "docker-prune",
@@ -63,6 +69,8 @@ def test_every_file_parses(rendered, variant):
 def test_no_template_syntax_is_left(rendered, variant):
     project = rendered(variant)
     for file in filter(lambda path: path.is_file(), project.path.rglob("*")):
+        if file.match("src/*/templates/*"):
+            continue  # Flask's own
         assert not re.search(r"[{]%|%[}]", str(file) + file.read_text()), file
         without_formats = re.sub(r"\$\{\{.*?\}\}|\{\{\.[\w.]+\}\}", "", file.read_text())  # GitHub's and Docker's
         assert "{{" not in without_formats, file
@@ -104,6 +112,10 @@ def test_the_python_files_are_sound(rendered, variant):
 def test_every_target_is_there(rendered, variant):
     project = rendered(variant)
     targets = TARGETS + (["lab"] if project.kernel else [])
+    targets += ["serve"] if variant.answers.get("app") in ("flask", "streamlit") else []
+    targets += ["saturn", "saturn-image"] if variant.answers.get("hosting") == "saturn" else []
+    targets += ["cluster", "cluster-stop"] if variant.answers.get("cluster") == "dask" else []
+    targets += ["deploy-render"] if variant.answers.get("deploy") == "kubernetes" else []
     shown = subprocess.run(["make"], cwd=project.path, capture_output=True, text=True, check=True).stdout
     for target in targets:
         assert re.search(rf"^  {target} ", shown, re.M), f"`make` does not list {target}"
@@ -113,10 +125,10 @@ def test_every_target_is_there(rendered, variant):
 
 def test_the_kernel_comes_and_goes_with_its_answer(rendered, variant):
     project = rendered(variant)
-    names = yaml.safe_load((project.path / "environment.yml").read_text())["dependencies"]
+    asked = (project.path / ("environment.yml" if project.conda else "pyproject.toml")).read_text()
     for there in (
         (project.path / "notebooks").exists(),
-        "ipykernel" in names,
+        "ipykernel" in asked,
         "jupyterlab" in (project.path / "pyproject.toml").read_text(),
     ):
         assert there == bool(project.kernel)
@@ -134,3 +146,20 @@ def test_no_secret_or_history_can_enter_the_build(rendered, variant):
     ]
     assert patterns[0] == "*"
     assert {"**/.env", "**/.git", "**/*.pem", "**/*.key"} <= set(patterns)
+
+
+def stages(dockerfile: str) -> dict[str, str]:
+    """Return {stage: its instructions} of a Dockerfile, without comments."""
+    text = re.sub(r"^#.*\n", "", dockerfile, flags=re.M)
+    return {found[1]: found[2].strip() for found in re.finditer(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", text, re.M | re.S)}
+
+
+def test_the_tools_stages_hold_nothing_of_a_project(template_repository, tmp_path):
+    """So all projects of a machine share their layers."""
+    ours, other = (
+        stages((template.render(template_repository, tmp_path / name, {"project_name": name}) / "Dockerfile").read_text())
+        for name in ("Sea Ice", "Snow Depth")
+    )
+    for stage in ("conda-base", "installers", "tools", "poetry", "copier", "pip-audit"):
+        assert ours[stage] == other[stage], stage
+    assert ours["conda-env"] != other["conda-env"], "the twin: a stage that holds the project's name"

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ def locked(template_repository: Path, sources: str, tmp_path_factory: pytest.Tem
 def project(locked: Project, tmp_path: Path) -> Project:
     """A copy of it, to be changed."""
     return copy(locked, tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def relocked(locked: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same project after `make env-update`: its locks fit, and hold the old versions still."""
+    project = copy(locked, tmp_path_factory.mktemp("relocked") / "project")
+    project.make("env-update")
+    return project
+
+
+@pytest.fixture
+def fitting(relocked: Project, tmp_path: Path) -> Project:
+    """A copy of that."""
+    return copy(relocked, tmp_path / "project")
 
 
 def copy(project: Project, path: Path) -> Project:
@@ -236,23 +251,22 @@ def flipped(match: re.Match) -> str:
 
 
 TAMPERED = {
-    "conda's MD5": ("conda-linux-64.lock", r"(/idna-[^#\n]*#)([0-9a-f]{32})", "could not create the environment from conda-linux-64.lock"),
+    "conda's MD5": ("conda-linux-64.lock", r"(/idna-[^#\n]*#)([0-9a-f]{32})", "has MD5"),
     "conda's SHA-256": ("conda-linux-64.lock", r"(# sha256 )([0-9a-f]{64})(?= idna-)", "has SHA-256"),
     "Poetry's": ("poetry.lock", r'(file = "tqdm-[^\n]*sha256:)([0-9a-f]{64})', "uv could not install what poetry.lock names"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", TAMPERED)
-def test_a_tampered_hash_fails_the_build(project, case):
+def test_a_tampered_hash_fails_the_build(fitting, case):
     file, pattern, message = TAMPERED[case]
-    project.make("env-update")
-    path = project.path / file
+    path = fitting.path / file
     text, count = re.subn(pattern, flipped, path.read_text())
     assert count
     path.write_text(text)
-    restamp(project)
-    assert check(project).returncode == 0, "the stamps have to be in order: it is the hash that is tested"
-    shown = project.make("build", fails=True).output
+    restamp(fitting)
+    assert check(fitting).returncode == 0, "the stamps have to be in order: it is the hash that is tested"
+    shown = fitting.make("build", fails=True).output
     assert message in shown, shown[-3000:]
     assert "make env-update ALL=1" in shown and "Traceback" not in shown
 
@@ -260,9 +274,10 @@ def test_a_tampered_hash_fails_the_build(project, case):
 # --- kills -----------------------------------------------------------------------------------------
 
 
-def killed(project: Project, after: float | None = None, call: str | None = None) -> bool:
+def killed(project: Project, after: float | None = None, call: str | None = None, request: str = "") -> bool:
     """Run `make env-update` and SIGKILL all of it, after some seconds or at its n-th call of a command ("mv 2").
 
+    Docker solves once for all calls of one `request`: of these it is what comes after that matters.
     Returns whether it was killed, and not through already.
     """
     tools = project.path.parent / "tools"
@@ -275,6 +290,12 @@ def killed(project: Project, after: float | None = None, call: str | None = None
             f'[ "$(wc -l < "{tools}/calls")" -eq {number} ] && kill -KILL 0\nexec {shutil.which(name)} "$@"\n'
         )
         (tools / name).chmod(0o755)
+    if request:
+        (tools / "docker").write_text(
+            f'#!/bin/sh\nfor word; do shift; case "$word" in REQUEST=*) word=REQUEST={request} ;; esac; set -- "$@" "$word"; done\n'
+            f'exec {shutil.which("docker")} "$@"\n'
+        )
+        (tools / "docker").chmod(0o755)
     process = subprocess.Popen(
         ["make", f"IMAGE={project.images}", "env-update"], cwd=project.path, start_new_session=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
@@ -286,11 +307,10 @@ def killed(project: Project, after: float | None = None, call: str | None = None
     return process.wait() == -signal.SIGKILL
 
 
-def test_ten_kills_leave_ten_consistent_sets_of_locks(project, tmp_path):
-    project.make("env-update")
-    edit(project, "pyproject.toml", '"requests",', '"requests",\n    "tabulate",')
-    old = project.locks()
-    whole = copy(project, tmp_path / "whole")
+def test_ten_kills_leave_ten_consistent_sets_of_locks(fitting, tmp_path):
+    edit(fitting, "pyproject.toml", '"requests",', '"requests",\n    "tabulate",')
+    old = fitting.locks()
+    whole = copy(fitting, tmp_path / "whole")
     began = time.monotonic()
     whole.make("env-update")
     took = time.monotonic() - began
@@ -298,10 +318,11 @@ def test_ten_kills_leave_ten_consistent_sets_of_locks(project, tmp_path):
     assert new != old
 
     moments = [{"after": took * part} for part in (0.03, 0.25, 0.5, 0.75, 0.95)]
-    moments += [{"call": call} for call in ("mv 1", "cp 1", "cp 3", "mv 2", "mv 4")]
+    request = uuid.uuid4().hex
+    moments += [{"call": call, "request": request} for call in ("mv 1", "cp 1", "cp 3", "mv 2", "mv 4")]
     seen = set()
     for number, moment in enumerate(moments):
-        victim = copy(project, tmp_path / f"kill-{number}" / "project")
+        victim = copy(fitting, tmp_path / f"kill-{number}" / "project")
         # A run may be quicker than the measured one: of the moments on the clock, only the early ones are certain.
         assert killed(victim, **moment) or moment.get("after", 0) > took * 0.3, f"{moment}: it was through already"
         state = check(victim)
@@ -320,14 +341,13 @@ def test_ten_kills_leave_ten_consistent_sets_of_locks(project, tmp_path):
     assert seen == {True, False}, "kills on both sides of the swap"
 
 
-def test_a_full_disk_leaves_the_old_locks(project, tmp_path):
+def test_a_full_disk_leaves_the_old_locks(fitting, tmp_path):
     """On a file system of its own, with room for the project and not for a second set of locks."""
-    project.make("env-update")
-    edit(project, "pyproject.toml", '"requests",', '"requests",\n    "tabulate",')
-    before = project.locks()
+    edit(fitting, "pyproject.toml", '"requests",', '"requests",\n    "tabulate",')
+    before = fitting.locks()
     script = f"""
         mkdir small && mount -t tmpfs -o size=$(( $(du -sk project | cut -f 1) + 64 ))k none small
-        cp -a project/. small && cd small && {{ make IMAGE={project.images} env-update; code=$?; }}
+        cp -a project/. small && cd small && {{ make IMAGE={fitting.images} env-update; code=$?; }}
         cp -a . ../result; exit $code"""
     root = [] if os.getuid() == 0 else ["sudo", "-n", "-E"]
     done = subprocess.run(
@@ -335,7 +355,7 @@ def test_a_full_disk_leaves_the_old_locks(project, tmp_path):
     )
     assert done.returncode and "The disk is full" in done.stderr, done.stderr[-3000:]
     assert "what was there is as it was" in done.stderr
-    result = Project(tmp_path / "result", project.images)
+    result = Project(tmp_path / "result", fitting.images)
     assert result.locks() == before
     assert not [path.name for path in result.path.iterdir() if path.name.startswith(".locks")]
 
@@ -371,22 +391,20 @@ print(json.dumps([verify.changed_files(p)[0], {{n: x.version for n, x in d.insta
     return tuple(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_the_readmes_way_without_docker_gives_what_the_locks_say(project, poetry_image):
-    project.make("env-update")
-    changed, versions = outside(project, poetry_image, readme_commands(project))
+def test_the_readmes_way_without_docker_gives_what_the_locks_say(fitting, poetry_image):
+    changed, versions = outside(fitting, poetry_image, readme_commands(fitting))
     assert changed == []
-    for name, version in locked_by_poetry(project, {"main", "dev"}).items():
+    for name, version in locked_by_poetry(fitting, {"main", "dev"}).items():
         assert versions[name] == version
     assert versions["numpy"] == OLD["numpy"] and versions["sea-ice"]
 
 
-def test_a_naive_install_overwrites_condas_files_and_is_seen(project, poetry_image):
+def test_a_naive_install_overwrites_condas_files_and_is_seen(fitting, poetry_image):
     """The twin, with the real Poetry: without the line that deletes direct_url.json, it takes conda's packages at
     equal versions, direct (numpy) and transitive (idna), and the comparison of the build names them."""
-    project.make("env-update")
-    commands = readme_commands(project)
+    commands = readme_commands(fitting)
     line = next(line for line in commands.splitlines() if "direct_url.json" in line)
-    changed, versions = outside(project, poetry_image, commands.replace(line, ""))
+    changed, versions = outside(fitting, poetry_image, commands.replace(line, ""))
     owners = {entry.split(":")[0] for entry in changed}
     assert {"numpy", "idna"} <= owners, changed[:20]
     assert versions["numpy"] == OLD["numpy"] and versions["idna"] == OLD["idna"]

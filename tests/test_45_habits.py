@@ -26,7 +26,7 @@ for name in sys.argv[1:]:
     for folder in glob.glob(sys.prefix + f"/lib/python3*/site-packages/{name}-*.dist-info"):
         open(folder + "/direct_url.json", "w").write('{"url": "file:///tmp/feedstock_root/work", "dir_info": {}}')
 """
-"""What a package of conda's carries that was installed later than the image was built."""
+"""What a package of conda's carries that was installed later than the image was with_conda."""
 
 DISARM = "rm /opt/poetry/lib/python3.*/site-packages/conda_first-1.0.dist-info/entry_points.txt"
 
@@ -67,17 +67,17 @@ def mounts(project) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def shell(built):
-    with running(built.dev, *USER, *mounts(built)) as host:
-        yield Shell(host, built)
+def shell(with_conda):
+    with running(with_conda.dev, *USER, *mounts(with_conda)) as host:
+        yield Shell(host, with_conda)
 
 
 @pytest.fixture
-def unprotected(built):
+def unprotected(with_conda):
     """The twin: the same image without the plugin and without the marker, for a root who took them away."""
-    with running(built.dev, "--user", "0", *mounts(built)) as host:
-        host.check_output("bash -c %s", f"{DISARM}; rm {built.prefix}/lib/python3.*/EXTERNALLY-MANAGED")
-        yield Shell(host, built)
+    with running(with_conda.dev, "--user", "0", *mounts(with_conda)) as host:
+        host.check_output("bash -c %s", f"{DISARM}; rm {with_conda.prefix}/lib/python3.*/EXTERNALLY-MANAGED")
+        yield Shell(host, with_conda)
 
 
 @pytest.mark.one_variant
@@ -91,7 +91,7 @@ def unprotected(built):
         "python -m venv /tmp/v && /tmp/v/bin/pip install -q uv && unset VIRTUAL_ENV && /tmp/v/bin/uv pip install tabulate",
     ],
 )
-def test_pip_refuses_and_names_the_right_command(built, shell, command):
+def test_pip_refuses_and_names_the_right_command(with_conda, shell, command):
     before = shell.conda_files()
     shown = shell.refused(command)
     assert "poetry add PACKAGE" in shown and "conda install PACKAGE" in shown and "make env-update" in shown
@@ -99,7 +99,7 @@ def test_pip_refuses_and_names_the_right_command(built, shell, command):
 
 
 @pytest.mark.one_variant
-def test_the_try_that_pips_refusal_names_works(built, shell):
+def test_the_try_that_pips_refusal_names_works(with_conda, shell):
     before = shell.conda_files()
     shell.ok(
         "python -m venv --system-site-packages /tmp/try && /tmp/try/bin/pip install -q tabulate && /tmp/try/bin/python -c 'import tabulate, numpy'"
@@ -108,14 +108,14 @@ def test_the_try_that_pips_refusal_names_works(built, shell):
 
 
 @pytest.mark.one_variant
-def test_pip_without_the_marker_does_damage(built, unprotected):
+def test_pip_without_the_marker_does_damage(with_conda, unprotected):
     before = unprotected.conda_files()
     unprotected.ok("pip install -q 'numpy==2.3.5' --no-deps")
     assert unprotected.conda_files() != before
 
 
 @pytest.mark.one_variant
-def test_poetry_adds_and_removes_and_leaves_condas_files(built, shell):
+def test_poetry_adds_and_removes_and_leaves_condas_files(with_conda, shell):
     """As a user whom the image does not know: add really installs; remove and sync take nothing of conda's."""
     before = shell.conda_files()
     shown = shell.ok("poetry add tabulate && python -c 'import tabulate'")
@@ -128,7 +128,7 @@ def test_poetry_adds_and_removes_and_leaves_condas_files(built, shell):
 
 
 @pytest.mark.one_variant
-def test_poetry_leaves_a_disagreement_to_conda_and_says_so(built, shell):
+def test_poetry_leaves_a_disagreement_to_conda_and_says_so(with_conda, shell):
     before = shell.conda_files()
     shell.ok('sed -i \'s/"numpy==.*"/"numpy==2.3.5"/\' pyproject.toml')
     shown = shell.ok("poetry update numpy")
@@ -137,11 +137,11 @@ def test_poetry_leaves_a_disagreement_to_conda_and_says_so(built, shell):
 
 
 @pytest.mark.one_variant
-def test_conda_install_works_and_says_that_the_lock_does_not_know(built, shell):
+def test_conda_install_works_and_says_that_the_lock_does_not_know(with_conda, shell):
     """And what it brought is conda's for Poetry too, direct_url.json or not."""
     shown = shell.ok("conda install --yes --quiet msgpack-python && python -c 'import msgpack'")
     assert "The lock does not know of this `conda install`" in shown and "environment.yml" in shown
-    shell.host.check_output("%s -c %s msgpack numpy", f"{built.prefix}/bin/python", DIRECT_URL)
+    shell.host.check_output("%s -c %s msgpack numpy", f"{with_conda.prefix}/bin/python", DIRECT_URL)
     before = shell.conda_files()
     assert "msgpack-python" not in shell.ok("poetry add msgpack")
     shell.ok("poetry sync")
@@ -149,10 +149,10 @@ def test_conda_install_works_and_says_that_the_lock_does_not_know(built, shell):
 
 
 @pytest.mark.one_variant
-def test_poetry_without_the_plugin_does_damage(built, unprotected):
+def test_poetry_without_the_plugin_does_damage(with_conda, unprotected):
     """The twin of the three above: at an equal version because of direct_url.json, and by what its lock does not name."""
     before = unprotected.conda_files()
-    unprotected.host.check_output("%s -c %s numpy", f"{built.prefix}/bin/python", DIRECT_URL)
+    unprotected.host.check_output("%s -c %s numpy", f"{with_conda.prefix}/bin/python", DIRECT_URL)
     unprotected.ok("poetry install")
     installed = unprotected.conda_files()
     assert "numpy" in "".join(set(installed.splitlines()) ^ set(before.splitlines()))

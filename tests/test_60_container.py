@@ -54,9 +54,12 @@ def test_docker_run_is_active(built):
 
 def test_a_removed_activation_is_seen(built):
     """The twin: without its activation, the image fails the check."""
-    with derived(built.runtime, "USER root\nRUN : > /opt/activation/activate.sh") as image:
+    # a virtual environment is active by the image's own variables
+    bare = "" if built.conda else "\nENV VIRTUAL_ENV= PATH=/usr/local/bin:/usr/bin:/bin"
+    with derived(built.runtime, f"USER root\nRUN : > /opt/activation/activate.sh{bare}") as image:
         assert checks.active(image, built)
-    assert checks.active(built.runtime, built, "--env", "NO_ACTIVATE=1")
+    if built.conda:
+        assert checks.active(built.runtime, built, "--env", "NO_ACTIVATE=1")
 
 
 def test_docker_run_without_a_command_runs_the_project(built):
@@ -70,22 +73,24 @@ def test_the_projects_program_can_be_called(built):
     assert f"computed in {built.prefix}" in container.run(built.runtime, name)
 
 
-ASK = "python -c \"import os, sys; print(sys.prefix, os.environ.get('CONDA_PREFIX'))\""
+ASK = "python -c \"import os, sys; print(sys.prefix, os.environ.get('{variable}'))\""
 
 
 @pytest.mark.parametrize("shell", ["bash -c", "bash -lc", "bash -ic", "sh -c"])
 def test_shells_are_active(built, shell):
     expected = f"{built.prefix} {built.prefix}"
+    ask = ASK.format(variable=built.variable)
     with running(built.runtime) as host:
-        shown = container.docker("exec", host.backend.name, *shell.split(), ASK).output
+        shown = container.docker("exec", host.backend.name, *shell.split(), ask).output
         assert expected in shown
-        without = container.docker("exec", "--env", "NO_ACTIVATE=1", host.backend.name, *shell.split(), ASK).output
-        assert f"{built.prefix} None" in without, "NO_ACTIVATE=1 opts out of activation, and PATH still finds Python"
+        if built.conda:
+            without = container.docker("exec", "--env", "NO_ACTIVATE=1", host.backend.name, *shell.split(), ask).output
+            assert f"{built.prefix} None" in without, "NO_ACTIVATE=1 opts out of activation, and PATH still finds Python"
 
 
 def test_docker_exec_is_active(built):
     with running(built.runtime) as host:
-        code = "import os; print(os.environ['CONDA_PREFIX'])"
+        code = f"import os; print(os.environ['{built.variable}'])"
         assert container.docker("exec", host.backend.name, "python", "-c", code).output.strip() == built.prefix
 
 
@@ -131,15 +136,15 @@ def test_stdin_reaches_the_program_through_a_pipe(built):
     assert container.run(built.runtime, "python", "-c", "print(input()[::-1])", stdin="pipe\n").strip() == "epip"
 
 
-def test_conda_sh_works_in_runtime(built):
+def test_conda_sh_works_in_runtime(with_conda):
     door = ". /opt/conda/etc/profile.d/conda.sh && conda activate {} && echo $CONDA_PREFIX"
     bare = ("--env", "NO_ACTIVATE=", "--entrypoint", "/bin/bash")
-    for name in (built.package, built.prefix):
-        assert container.run(built.runtime, "-c", door.format(name), options=bare).strip() == built.prefix
-    refused = container.docker("run", "--rm", *bare, built.runtime, "-c", door.format("other"), check=False)
+    for name in (with_conda.package, with_conda.prefix):
+        assert container.run(with_conda.runtime, "-c", door.format(name), options=bare).strip() == with_conda.prefix
+    refused = container.docker("run", "--rm", *bare, with_conda.runtime, "-c", door.format("other"), check=False)
     assert refused.code and "holds one environment" in refused.output
     refused = container.docker(
-        "run", "--rm", *bare, built.runtime, "-c", ". /opt/conda/etc/profile.d/conda.sh; conda list", check=False
+        "run", "--rm", *bare, with_conda.runtime, "-c", ". /opt/conda/etc/profile.d/conda.sh; conda list", check=False
     )
     assert refused.code and "not conda" in refused.output
 
@@ -152,6 +157,7 @@ def test_a_mounted_folder_hides_neither_environment_nor_project(built, tmp_path)
 
 
 def test_a_port_in_use_is_named(with_kernel):
-    with running(with_kernel.runtime, "--publish", "127.0.0.1:18888:8888"):
-        shown = with_kernel.make("lab", "PORT=18888", fails=True).output
-    assert "make lab PORT=18889" in shown
+    with running(with_kernel.runtime, "--publish", "127.0.0.1::8888") as host:
+        taken = container.docker("port", host.backend.name, "8888").stdout.strip().rpartition(":")[2]
+        shown = with_kernel.make("lab", f"PORT={taken}", fails=True).output
+    assert f"make lab PORT={int(taken) + 1}" in shown

@@ -11,8 +11,8 @@ import pytest
 from tests.harness import container
 from tests.harness.container import derived, docker, running
 
-SECONDS = 2.0
-"""How long `docker stop` may take: Docker itself waits ten before it kills."""
+SECONDS = 5.0
+"""How long `docker stop` may take on a busy machine: Docker itself waits ten before it kills."""
 
 
 def stopped(image: str, *command: str, until: str, options: tuple[str, ...] = (), how: str = "SIGTERM") -> tuple[float, int, str]:
@@ -84,7 +84,7 @@ def test_without_a_first_process_that_hands_on_signals_the_stop_is_seen_to_be_sl
         docker("stop", "--time", "3", name)
         code = docker("inspect", "--format", "{{.State.ExitCode}}", name).stdout.strip()
         docker("rm", name)
-    assert time.monotonic() - began > SECONDS and code == "137"
+    assert time.monotonic() - began > 3 and code == "137"
 
 
 ORPHAN = """
@@ -115,22 +115,23 @@ def test_children_are_reaped(built):
     assert bare.strip() == "zombies 1"
 
 
-def first_line_after(image: str, *options: str) -> float:
-    """Return after how many seconds the first line comes out of a program that prints, and then sleeps for 3 s."""
-    code = "import time; print('first'); time.sleep(3); print('last')"
-    began = time.monotonic()
+def between_two_lines(image: str, *options: str) -> float:
+    """Return after how many seconds the last line follows the first, of a program that sleeps for 1.5 s between them."""
+    code = "import time; print('first'); time.sleep(1.5); print('last')"
     command = ["docker", "run", "--rm", *options, image, "python", "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "first\n"
-        taken = time.monotonic() - began
+        began = time.monotonic()
         assert process.stdout.read() == "last\n"
+        taken = time.monotonic() - began
     assert process.returncode == 0
     return taken
 
 
 def test_output_is_unbuffered_and_complete(built):
-    assert first_line_after(built.runtime) < 2.5
-    assert first_line_after(built.runtime, "--env", "PYTHONUNBUFFERED=") > 2.9, "the twin: buffered, it comes at the end"
+    assert between_two_lines(built.runtime) > 0.9
+    # the twin: buffered, both come at the end
+    assert between_two_lines(built.runtime, "--env", "PYTHONUNBUFFERED=") < 0.9
     lines = container.run(built.runtime, "python", "-c", "for i in range(200_000): print(i)").splitlines()
     assert lines == [str(i) for i in range(200_000)]
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import stat
+import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.harness import checks, container
 from tests.harness.container import derived, docker, running
+from tests.mirror import images
 
 WHO = """
 import getpass, os
@@ -96,7 +99,9 @@ def test_something_writable_by_everyone_is_seen(built):
 def writable(image: str, project, *options: str) -> str:
     """What of the environment, the doors and the code the user of a container may write."""
     places = (project.prefix, "/opt/activation", "/opt/app", "/usr/local/bin", "/etc")
-    return container.run(image, "find", *places, "!", "-type", "l", "-writable", options=options).strip()
+    # a folder of OpenSSL's that nobody but root may look into
+    find = ("find", *places, "-path", "/etc/ssl/private", "-prune", "-o", "!", "-type", "l", "-writable", "-print")
+    return container.run(image, *find, options=options).strip()
 
 
 def test_the_default_user_cannot_change_the_environment_the_doors_or_the_code(built):
@@ -106,28 +111,95 @@ def test_the_default_user_cannot_change_the_environment_the_doors_or_the_code(bu
     assert writable(built.runtime, built, "--user", "12345:0")
 
 
-def layers(image: str, folder: Path) -> Iterator[dict[str, tuple]]:
-    """Yield for each layer of an image {path: (SHA-256 or None for a folder, (uid, gid, mode))}."""
-    with (folder / "image.tar").open("wb"):
-        docker("save", "--output", str(folder / "image.tar"), image)
-    with tarfile.open(folder / "image.tar") as image_tar:
-        for name in json.load(image_tar.extractfile("manifest.json"))[0]["Layers"]:
-            found = {}
-            with tarfile.open(fileobj=image_tar.extractfile(name)) as layer:
-                for member in layer:
-                    if member.isfile() or member.isdir():
-                        content = member.isfile() and hashlib.sha256(layer.extractfile(member).read()).hexdigest()
-                        found["/" + member.name.strip("./")] = content or None, (
-                            member.uid, member.gid, stat.S_IMODE(member.mode),
-                        )  # fmt: skip
-            yield found
-    (folder / "image.tar").unlink()
+Layer = dict[str, tuple]
+"""{path: (SHA-256 or None for a folder, (uid, gid, mode))}."""
+read_layers: dict[str, Layer] = {}
+"""Layers by their folder, or by their name in an archive of `docker save`, which is made of their content: images share most of theirs."""
+layers_of_images: dict[str, list[str]] = {}
+"""Names of an image's layers, the lowest first, by the image's ID."""
 
 
-def changed_again(image: str, folder: Path) -> list[str]:
+def layers(image: str, *company: str) -> list[Layer]:
+    """Return the layers of an image, the lowest first; those of the images in its company are read along with them.
+
+    Where the engine is on this machine, keeps each layer as a folder, and we may look into it, they are read in place.
+    """
+    if folders := layer_folders(image):
+        for folder in folders:
+            if str(folder) not in read_layers:
+                read_layers[str(folder)] = layer_in(folder)
+        return [read_layers[str(folder)] for folder in folders]
+    return saved_layers(image, *company)
+
+
+def layer_folders(image: str) -> list[Path]:
+    """Return the folders of an image's layers, the lowest first; none where they are not to be looked into."""
+    driver = json.loads(docker("image", "inspect", "--format", "{{json .GraphDriver}}", image).stdout) or {}
+    if driver.get("Name") != "overlay2":
+        return []
+    lower, upper = driver["Data"].get("LowerDir", ""), driver["Data"]["UpperDir"]
+    folders = [Path(name) for name in [*reversed(lower.split(":")), upper] if name]
+    return folders if all(os.access(folder, os.R_OK | os.X_OK) for folder in folders) else []
+
+
+def layer_in(folder: Path) -> Layer:
+    """Return what a folder holds."""
+    found: Layer = {}
+    for parent, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = Path(parent, name)
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                content = None
+                if stat.S_ISREG(status.st_mode):
+                    with path.open("rb") as file:
+                        content = hashlib.file_digest(file, "sha256").hexdigest()
+                owner = status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
+                found[f"/{path.relative_to(folder)}"] = content, owner
+    return found
+
+
+def saved_layers(image: str, *company: str) -> list[Layer]:
+    """Return the same from `docker save`, which any engine can."""
+
+    def name_of(image: str) -> str:
+        return docker("image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
+
+    if name_of(image) not in layers_of_images:
+        images = dict.fromkeys([image, *company])
+        with (
+            subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as process,
+            tarfile.open(fileobj=process.stdout, mode="r|", bufsize=1 << 20) as archive,
+        ):
+            for member in archive:
+                if member.name == "manifest.json":
+                    manifest = json.load(archive.extractfile(member))
+                elif member.isfile() and member.name not in read_layers:
+                    content = io.BufferedReader(archive.extractfile(member), 1 << 20)
+                    if content.peek(1)[:1] not in (b"{", b"["):
+                        read_layers[member.name] = layer(content)
+            process.stdout.read()  # the end of the archive is not yet the end of what docker writes
+        assert process.returncode == 0
+        for saved in manifest:
+            layers_of_images[name_of(saved["RepoTags"][0])] = saved["Layers"]
+    return [read_layers[name] for name in layers_of_images[name_of(image)]]
+
+
+def layer(stream: io.BufferedReader) -> Layer:
+    """Return what an archive of files and folders holds."""
+    found = {}
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            if member.isfile() or member.isdir():
+                content = member.isfile() and hashlib.file_digest(archive.extractfile(member), "sha256").hexdigest()
+                found["/" + member.name.strip("./")] = content or None, (member.uid, member.gid, stat.S_IMODE(member.mode))
+    return found
+
+
+def changed_again(image: str, *company: str) -> list[str]:
     """Paths that a layer repeats only to give them another owner or mode."""
     known, found = {}, []
-    for layer in layers(image, folder):
+    for layer in layers(image, *company):
         found += [path for path, (content, owner) in layer.items()
                   if path in known and known[path][0] == content and known[path][1] != owner]  # fmt: skip
         known |= layer
@@ -135,13 +207,41 @@ def changed_again(image: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["runtime", "dev"])
-def test_no_layer_changes_only_owners_or_modes(built, kind, tmp_path):
-    assert changed_again(getattr(built, kind), tmp_path) == []
+def test_no_layer_changes_only_owners_or_modes(built, kind):
+    assert changed_again(getattr(built, kind), built.runtime, built.dev) == []
 
 
-def test_a_chown_in_a_later_layer_is_seen(built, tmp_path):
-    with derived(built.runtime, f"USER root\nRUN chown 1000 {built.prefix}/bin/f2py && chmod 700 /opt/locks") as image:
-        assert set(changed_again(image, tmp_path)) == {f"{built.prefix}/bin/f2py", "/opt/locks"}
+def held_twice(image: str, *company: str) -> list[str]:
+    """Files that a layer repeats, with what they held and to whom they belonged before."""
+    known, found = {}, []
+    for layer in layers(image, *company):
+        found += [path for path, what in layer.items() if what[0] and known.get(path) == what]
+        known |= layer
+    return found
+
+
+@pytest.mark.parametrize("kind", ["runtime", "dev"])
+def test_no_layer_holds_what_one_below_has(built, kind):
+    """A touch is enough for that: the file system copies the file whole. What the base images do in /var is theirs."""
+    assert [path for path in held_twice(getattr(built, kind), built.runtime, built.dev) if path.startswith("/opt/")] == []
+
+
+def test_a_touch_in_a_later_layer_is_seen(sources):
+    with derived(images.DEBIAN, "RUN touch /etc/passwd && echo a > /etc/motd") as image:
+        assert held_twice(image) == ["/etc/passwd"]
+
+
+def test_a_chown_in_a_later_layer_is_seen(sources):
+    """In a small image. Both ways to read it see it, and see the same."""
+    made = "RUN mkdir /opt/a && touch /opt/a/b /opt/c && chmod 4755 /opt/c && ln /opt/c /opt/d && ln -s c /opt/e && rm /etc/issue"
+    with derived(images.DEBIAN, f"{made}\nRUN chown 1000 /opt/a/b && chmod 700 /opt/a") as image:
+        assert set(changed_again(image)) == {"/opt/a/b", "/opt/a"}
+        if layer_folders(image):
+            for in_place, saved in zip(layers(image), saved_layers(image), strict=True):
+                # an archive says with a file that another is gone, and has the content of two names of one file once
+                held = {path: what for path, what in saved.items() if path != "/" and "/.wh." not in path}
+                assert held and {path: in_place[path] for path in held} == held
+                assert {in_place[path][0] for path in in_place.keys() - held.keys()} <= {content for content, _ in held.values()}
 
 
 # --- mounts ----------------------------------------------------------------------------------------

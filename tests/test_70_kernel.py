@@ -41,21 +41,28 @@ def test_the_kernel_runs_for_an_unknown_user(with_kernel):
 
 BROKEN = {
     "it names a Python that is not there": "sed -i 's|/bin/python[0-9.]*\"|/bin/python-gone\"|'",
-    "it names another Python": 'sed -i \'s|"/opt/conda[^"]*/bin/python[0-9.]*"|"/usr/bin/env", "python"|\'',
+    "it names another Python": 'sed -i \'s|"/opt/[^"]*/bin/python[0-9.]*"|"/usr/bin/env", "python"|\'',
     "it is called otherwise": 'sed -i \'s|"display_name": "|&Other |\'',
-    "it does not carry the activation": "sed -i 's|CONDA_PREFIX|CONDA_PREFFIX|'",
+    "it does not carry the activation": "sed -i 's|CONDA_PREFIX|CONDA_PREFFIX|; s|VIRTUAL_ENV\"|VIRTUAL_ENVV\"|'",
     "it is gone": "rm",
 }
 
 
+def past_the_doors(project: Project) -> tuple[str, ...]:
+    """Options without which `docker run` would activate before the kernel starts, and hide what kernel.json lacks."""
+    return ("--env", "NO_ACTIVATE=1", *(() if project.conda else ("--env", "VIRTUAL_ENV=")))
+
+
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_kernel_is_seen(with_kernel, case):
-    """The twin of the first test."""
+    """The twin of the first test and of the next."""
     file = f"{with_kernel.kernel['prefix']}/share/jupyter/kernels/{with_kernel.kernel['name']}/kernel.json"
     with derived(with_kernel.runtime, f"USER root\nRUN {BROKEN[case]} {file}") as image:
-        # docker run would activate before the kernel starts, and hide what kernel.json lacks
-        assert checks.kernel(image, with_kernel, "--env", "NO_ACTIVATE=1")
-    assert checks.kernel(with_kernel.runtime, with_kernel, "--env", "NO_ACTIVATE=1") == []
+        assert checks.kernel(image, with_kernel, *past_the_doors(with_kernel))
+
+
+def test_the_kernel_lacks_nothing_that_the_doors_bring(with_kernel):
+    assert checks.kernel(with_kernel.runtime, with_kernel, *past_the_doors(with_kernel)) == []
 
 
 def test_the_example_notebook_runs(with_kernel, copy_of):
@@ -98,7 +105,7 @@ def test_make_lab_serves_the_kernel_to_who_has_the_token(with_kernel):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/api/kernelspecs", timeout=30)
     finally:
-        for name in container.docker("ps", "--quiet", "--filter", f"ancestor={with_kernel.dev}").stdout.split():
+        for name in container.docker("ps", "--quiet", "--filter", f"publish={port}").stdout.split():
             container.docker("stop", name)
         server.wait(timeout=30)
 
@@ -131,7 +138,8 @@ def ask(code):
     out = []
     reply = client.execute_interactive(code, timeout=60, allow_stdin=False, output_hook=lambda m: out.append(
         m['content'].get('text') or m['content'].get('ename') or ''))
-    return ''.join(out).strip()
+    # a kernel drops what waits in its queue when a cell fails, and what comes just then too
+    return ask(code) if reply['content']['status'] == 'aborted' else ''.join(out).strip()
 told = {'variable': ask("import os; print(os.environ.get('UDUNITS2_XML_PATH'))"), 'pid': ask('print(os.getpid())')}
 told['project'] = ask(f'import {package}.analysis as a; print(len(a.load()))')
 client.execute('import time; print("busy", flush=True); time.sleep(60)')
@@ -193,6 +201,7 @@ def elsewhere(with_kernel, render):
     """The built project with its kernel registered as python3 under another prefix, as Saturn Cloud does."""
     package = with_kernel.package
     answers = {"package_name": package, "kernel_name": "python3", "kernel_prefix": "/opt/saturncloud"}
+    answers["environment"] = "conda-poetry" if with_kernel.conda else "poetry"
     project = render(**answers)
     for name in with_kernel.locks():
         shutil.copy2(with_kernel.path / name, project.path / name)
@@ -221,3 +230,6 @@ def test_a_kernel_is_never_registered_over_condas_own(render):
         render("second", kernel_prefix="opt/saturncloud")
     assert render("third", kernel_name="python3").kernel["prefix"] == "/opt/jupyter"
     assert render("fourth").kernel["prefix"] == "/opt/conda/envs/sea_ice"
+    with pytest.raises(ValueError, match="python3 is the name of ipykernel's own kernel"):
+        render("fifth", environment="poetry", kernel_name="python3", kernel_prefix="/opt/venv")
+    assert render("sixth", environment="poetry").kernel["prefix"] == "/opt/venv"

@@ -6,8 +6,11 @@ working tree with some changes undone (`update.older`), and each mutant is the w
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -67,14 +70,37 @@ CASES = [(version, name) for version in RELEASES for name in rows(version)]
 every_release_and_variant = pytest.mark.parametrize(("version", "name"), CASES, ids=lambda value: value)
 
 
-@pytest.fixture
-def begun(history, tmp_path):
-    """A function that renders a variant of a release into a committed project."""
+@pytest.fixture(scope="session")
+def first_day(history, tmp_path_factory):
+    """A function that renders a variant of a release into a committed project, once: several tests begin with it."""
 
+    @functools.cache
     def make(version: str, name: str) -> Path:
-        return update.project(history, tmp_path / "project", rows(version, history)[name], version)
+        folder = tmp_path_factory.mktemp(f"{version}-{name}") / "project"
+        return update.project(history, folder, rows(version, history)[name], version)
 
     return make
+
+
+@pytest.fixture
+def begun(first_day, tmp_path):
+    """A function that copies such a project, for a test to go on with."""
+
+    def make(version: str, name: str) -> Path:
+        return shutil.copytree(first_day(version, name), tmp_path / "project", symlinks=True)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fresh(history, tmp_path_factory):
+    """A function that renders the latest with some answers, once. What it returns is only to be looked at."""
+
+    @functools.cache
+    def make(answers: str) -> Path:
+        return template.render(history, tmp_path_factory.mktemp("fresh") / "project", json.loads(answers))
+
+    return lambda answers: make(json.dumps(answers, sort_keys=True))
 
 
 # --- the table of releases -------------------------------------------------------------------------
@@ -98,39 +124,46 @@ def test_a_commit_that_has_not_landed_is_seen(history):
 
 
 @every_release_and_variant
-def test_an_update_gives_what_a_fresh_render_gives(history, begun, tmp_path, version, name):
+def test_an_update_gives_what_a_fresh_render_gives(history, begun, fresh, version, name):
     project = begun(version, name)
     before = update.answers_of(project)
     update.update(project, history)
     after = update.answers_of(project)
     assert update.lost_answers(before, after, template.questions(), DROPPED) == []
-    fresh = template.render(history, tmp_path / "fresh", after)
-    assert update.differences(project, fresh) == []
+    assert update.differences(project, fresh(after)) == []
     assert not update.conflicts(project)
 
 
 @every_release_and_variant
-def test_no_path_of_a_release_has_vanished(history, begun, tmp_path, version, name):
-    old = set(update.files(begun(version, name)))
-    new = set(update.files(template.render(history, tmp_path / "new", rows(version, history)[name])))
+def test_no_path_of_a_release_has_vanished(history, first_day, fresh, version, name):
+    old = set(update.files(first_day(version, name)))
+    new = set(update.files(fresh(rows(version, history)[name])))
     assert update.vanished(history, version, template.TAG, old, new) == []
 
 
 def edits(project: Path) -> list[Edit]:
     """Return what a user may have done to a project after some months."""
     package = next(path.name for path in (project / "src").iterdir())
-    return [
+    conda = [
         Edit("environment.yml", "  - gdal>=3.9\n", after="  - numpy\n"),
-        Edit("pyproject.toml", '    "tqdm>=4.66",\n', after='    "pandas>=2.2",\n'),
         Edit("pyproject.toml", "".join(f'\n    "{pin}",' for pin in PINS) + "\n", after="conda = ["),
+    ]
+    return [
+        *(conda if (project / "environment.yml").exists() else []),
+        Edit("pyproject.toml", '    "tqdm>=4.66",\n', after='    "pandas>=2.2",\n'),
         Edit("Makefile", "\nfigures: build ## draw the figures\n\t@echo figures\n"),
         Edit("Dockerfile", "RUN apt-get update && apt-get install --yes libgl1\n", after="FROM env AS runtime\n"),
         Edit("README.md", "\n## Data\n\nAsk the institute.\n"),
         Edit("src/" + package + "/ice.py", "THICKNESS = 1.5\n"),
         Edit(".editorconfig", "[*.R]\nindent_size = 7\n"),
         Edit("tests/test_analysis.py", deleted=True),
-        *(Edit(lock, text) for lock, text in LOCKS.items()),
+        *(Edit(lock, text) for lock, text in locks(project).items()),
     ]
+
+
+def locks(project: Path) -> dict[str, str]:
+    """Return the lock files that a project has, as its user left them."""
+    return {name: text for name, text in LOCKS.items() if name == "poetry.lock" or (project / "environment.yml").exists()}
 
 
 @every_release_and_variant
@@ -145,23 +178,52 @@ def test_a_users_edits_survive_or_are_a_visible_conflict(history, begun, version
     update.commit(project)
     update.update(project, history)
     assert update.lost(project, made) == []
-    for lock, text in LOCKS.items():
+    for lock, text in locks(project).items():
         assert (project / lock).read_text() == text
     assert not {*LOCKS, "pyproject.toml", "environment.yml"} & update.conflicts(project)
-    assert tomllib.loads((project / "pyproject.toml").read_text())["dependency-groups"]["conda"] == PINS
+    groups = tomllib.loads((project / "pyproject.toml").read_text())["dependency-groups"]
+    assert groups.get("conda") == (PINS if (project / "environment.yml").exists() else None)
     if version == MADE_UP:
         assert update.conflicts(project) == {"README.md", ".editorconfig"}
 
 
 KERNEL = {"docker/kernel.json", "notebooks/example.ipynb"}
+CONDA = {"environment.yml"} | {
+    f"docker/{name}"
+    for name in ("conda-lock.txt", "conda-tools.txt", "conda.sh", "conda_packages.py", "conda_plugin.py", "guard.py", "index.py",
+                 "install_conda.py", "poetry_plugin.py", "record_activation.py", "virtual-packages.yml")
+}  # fmt: skip
+SERVED = {"docker/health.py", "scripts/serve.sh", "src/sea_ice/serve.py", "tests/test_app.py"}
 FLIPS = {
+    "environment": {"conda-poetry": CONDA, "poetry": {"docker/poetry-tools.txt"}},
     "kernel": {True: KERNEL, False: set()},
-    "ci": {"github": {".github/workflows/ci.yml"}, "none": set()},
+    "ci": {
+        "github": {".github/workflows/audit.yml", ".github/workflows/ci.yml", "renovate.json"},
+        "gitlab": {".gitlab-ci.yml", "renovate.json"},
+        "none": set(),
+    },
     "python_version": {"3.11": set(), "3.12": set(), "3.13": set(), "3.14": set()},
     "platforms": {("linux-64",): set(), ("linux-64", "linux-aarch64", "osx-arm64"): set()},
+    "accelerator": {
+        "cpu": set(),
+        "cuda": {"docker/cuda_builds.py", "scripts/gpus.sh", "compose.gpu.yaml", "src/sea_ice/device.py"},
+    },
     "license": {"MIT": set(), "BSD-3-Clause": set(), "Apache-2.0": set(), "Proprietary": set()},
     "devcontainer": {True: {".devcontainer/devcontainer.json"}, False: set()},
     "advanced": {True: set(), False: set()},
+    "app": {
+        "none": set(),
+        "script": {"tests/test_app.py"},
+        "flask": SERVED | {"src/sea_ice/web.py", "src/sea_ice/templates/index.html"},
+        "streamlit": SERVED | {"src/sea_ice/dashboard.py"},
+        "jupyterlab": SERVED | {"src/sea_ice/jupyter/labconfig/default_setting_overrides.json"},
+    },
+    "hosting": {
+        "docker": set(),
+        "saturn": {"postBuild", "Dockerfile.saturn", "docker/saturn.py", "docker/saturn_pack.py", "scripts/saturn.sh"},
+    },
+    "cluster": {"none": set(), "dask": {"scripts/cluster.sh", "src/sea_ice/cluster.py"}},
+    "deploy": {"none": set(), "kubernetes": {"deploy/job/job.yaml", "deploy/job/kustomization.yaml", "scripts/deploy.sh"}},
 }
 """Question -> answer -> the files that exist for that answer alone."""
 
@@ -177,13 +239,13 @@ def test_every_choice_has_a_row_in_the_table_of_flips():
 
 @pytest.mark.parametrize("question", FLIPS)
 @pytest.mark.parametrize("version", RELEASES)
-def test_a_flipped_answer_moves_exactly_its_files(history, tmp_path, version, question):
+def test_a_flipped_answer_moves_exactly_its_files(history, begun, fresh, version, question):
     """From the release, with another answer at the update; from the made-up one every other, and back at the same version."""
     if question not in template.questions(history, version):
         return  # the release had nothing to flip: its update is tested above
     answers = rows(version, history)["default"]
-    project = update.project(history, tmp_path / "project", answers, version)
-    unflipped = update.files(template.render(history, tmp_path / "unflipped", answers)).keys()
+    project = begun(version, "default")
+    unflipped = update.files(fresh(answers)).keys()
     default = next(choice for choice in FLIPS[question] if plain(choice) == current(history, question))
     flips = [choice for choice in FLIPS[question] if choice != default]
     for answer in [*flips, default] if version == MADE_UP else flips[-1:]:
@@ -191,8 +253,7 @@ def test_a_flipped_answer_moves_exactly_its_files(history, tmp_path, version, qu
         update.commit(project)
         recorded = update.answers_of(project)
         assert recorded.items() >= {**answers, question: plain(answer)}.items()
-        fresh = template.render(history, tmp_path / f"fresh-{answer}", recorded)
-        assert update.differences(project, fresh) == []
+        assert update.differences(project, fresh(recorded)) == []
         come, gone = FLIPS[question][answer], FLIPS[question][default]
         assert update.files(project).keys() == (unflipped - gone) | come
 
@@ -220,7 +281,8 @@ def rename(old: str, new: str):
     return change
 
 
-MOVED = {"renamed": ("environment.yml.jinja", "env.yml.jinja"), "removed": ("environment.yml.jinja", "")}
+ENVIRONMENT = "{% if environment == 'conda-poetry' %}environment.yml{% endif %}.jinja"
+MOVED = {"renamed": (ENVIRONMENT, "env.yml.jinja"), "removed": (ENVIRONMENT, "")}
 
 
 @pytest.mark.parametrize("case", MOVED)
@@ -251,7 +313,7 @@ def test_a_versioned_migration_carries_an_edit_over_a_rename(mutant, tmp_path):
     """The way of hooks/README.md: with trust the edit arrives, twice is once, and without trust nothing happens."""
 
     def change(repository: Path) -> None:
-        rename("environment.yml.jinja", "env.yml.jinja")(repository)
+        rename(ENVIRONMENT, "env.yml.jinja")(repository)
         file = repository / "copier.yml"
         file.write_text(file.read_text().replace("\n---\n", MIGRATION, 1))
 
@@ -355,12 +417,11 @@ def test_a_file_that_is_not_updated_is_seen(history, tmp_path):
 
 
 @every_release_and_variant
-def test_copy_and_recopy_need_no_trust(history, begun, tmp_path, version, name):
+def test_copy_and_recopy_need_no_trust(begun, fresh, version, name):
     """Update without trust is every test above."""
     project = begun(version, name)
     copier.run_recopy(project, defaults=True, overwrite=True, unsafe=False, quiet=True, vcs_ref=template.TAG)
-    fresh = template.render(history, tmp_path / "fresh", update.answers_of(project))
-    assert update.files(fresh).items() <= update.files(project).items()
+    assert update.files(fresh(update.answers_of(project))).items() <= update.files(project).items()
 
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess:

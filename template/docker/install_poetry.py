@@ -1,4 +1,4 @@
-"""Install what poetry.lock holds, and conda does not, into conda's environment: by hash, nothing else.
+"""Install what poetry.lock holds, and conda (where there is one) does not, into the environment: by hash, nothing else.
 
 Poetry declares and locks; uv installs, because it can be told exactly what to touch: each package is
 named with its hashes and without its dependencies, and those that conda owns are not named at all.
@@ -7,14 +7,21 @@ named with its hashes and without its dependencies, and those that conda owns ar
 import argparse
 import csv
 import os
+import re
 import subprocess
+import sys
 import tempfile
+import time
+import tomllib
 from pathlib import Path
 
 import poetry_lock
+from bytecode import compile_files
 from distributions import conda_distributions, conda_records, same_version
 from errors import BuildError, run
 
+AUTH = Path("/run/secrets/poetry_auth")
+TRIES = 3
 SOURCE_TIME = 315532800  # 1980-01-01, where the time of a wheel's files begins
 
 
@@ -41,6 +48,23 @@ def requirement(package):
     return " \\\n    ".join([exact, *(f"--hash={digest}" for digest in package.hashes)])
 
 
+def own_indexes(packages, auth=AUTH):
+    """Return uv's options, and variables, for the indexes of one's own that poetry.lock names (Poetry's sources).
+
+    Credentials are Poetry's, from auth.toml. Which index has a package is open, what it is is not: the hash decides.
+    """
+    sources = {p.source["reference"]: p.source["url"] for p in packages if p.source.get("type") == "legacy"}
+    known = tomllib.loads(auth.read_text()).get("http-basic", {}) if auth.is_file() else {}
+    options, variables = [], {}
+    for reference, url in sorted(sources.items()):
+        name = re.sub("[^A-Za-z0-9]+", "_", reference)
+        options += ["--index", f"{name}={url}"]
+        for key in ("username", "password"):
+            if key in known.get(reference, {}):
+                variables[f"UV_INDEX_{name.upper()}_{key.upper()}"] = known[reference][key]
+    return options + (["--index-strategy", "unsafe-best-match"] if options else []), variables
+
+
 def requirements(packages, conda):
     """Return the requirements for the Locked `packages`, without what conda owns.
 
@@ -65,7 +89,8 @@ def settle(prefix):
     """Give every file that uv wrote one fixed time, and compile: the same lock then makes the same .pyc files.
 
     A .pyc names the time of its source, and uv leaves the time of the installation. conda's packages
-    keep their own times, and bring or get their .pyc files with conda.
+    keep their own times, and bring or get their .pyc files with conda. The packages' own tests, more than
+    half of the files of some, are not compiled: who runs them waits a moment.
     """
     site_packages = next(Path(prefix).glob("lib/python3.*/site-packages"))
     conda = {Path(prefix, file) for record in conda_records(prefix) for file in record["files"]}
@@ -75,18 +100,36 @@ def settle(prefix):
             with record.open(newline="") as rows:
                 files = [site_packages / row[0] for row in csv.reader(rows)]
             for file in filter(Path.exists, files):
-                os.utime(file, (SOURCE_TIME, SOURCE_TIME))
-                if file.suffix == ".py":
-                    sources.append(f"{file}\n")
+                # what a layer below has is not touched: a touch would put all of it into this one again
+                if file.stat().st_mtime != SOURCE_TIME:
+                    os.utime(file, (SOURCE_TIME, SOURCE_TIME))
+                if file.suffix == ".py" and "tests" not in file.relative_to(prefix).parts:
+                    sources.append(str(file.relative_to(prefix)))
     # uv's lock on the environment, which it leaves behind, and which anyone may write
     Path(prefix, ".lock").unlink(missing_ok=True)
-    # Some packages carry files that no Python can compile (templates, tests): pip says nothing either.
-    subprocess.run(
-        [f"{prefix}/bin/python", "-m", "compileall", "-q", "-q", "-j", "0", "-i", "-"],
-        input="".join(sources),
-        text=True,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
-    )
+    compile_files(prefix, sources)
+
+
+def install(lines, options, indexes, credentials):
+    """Have uv install the lines of a requirements file, with some tries; return its exit code.
+
+    uv asks again by itself for what does not come, but not for a file that comes cut short. Another hash is no matter of luck.
+    """
+    variables = {"UV_LINK_MODE": "copy", "PYTHONDONTWRITEBYTECODE": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(lines) + "\n")
+        file.flush()
+        command = [options.uv, "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
+        command += ["--python", f"{options.prefix}/bin/python", "--requirements", file.name, *indexes]
+        for attempt in range(TRIES):
+            time.sleep(attempt)
+            done = subprocess.run(
+                command, env={**os.environ, **credentials, **variables}, stderr=subprocess.PIPE, text=True
+            )
+            print(done.stderr, end="", file=sys.stderr, flush=True)
+            if not done.returncode or "ash mismatch" in done.stderr:
+                break
+    return done.returncode
 
 
 def main():
@@ -103,32 +146,10 @@ def main():
     print(f"Poetry: {len(lines)} packages for {', '.join(options.groups)}", flush=True)
     if not lines:
         return
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write("\n".join(lines) + "\n")
-        file.flush()
-        done = subprocess.run(
-            [
-                options.uv,
-                "pip",
-                "install",
-                "--quiet",
-                "--require-hashes",
-                "--no-deps",
-                "--python",
-                f"{options.prefix}/bin/python",
-                "--requirements",
-                file.name,
-            ],
-            env={
-                **os.environ,
-                "UV_LINK_MODE": "copy",
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "UV_PYTHON_DOWNLOADS": "never",
-            },
-        )
-    if done.returncode:
+    code = install(lines, options, *own_indexes(packages))
+    if code:
         raise BuildError(
-            f"uv could not install what poetry.lock names (exit code {done.returncode}; see above).\n"
+            f"uv could not install what poetry.lock names (exit code {code}; see above).\n"
             "A package that cannot be fetched: is the index, or your mirror in pip.conf, in reach?\n"
             "A hash that differs: the download or the lock was tampered with; `make env-update ALL=1` makes the lock anew."
         )

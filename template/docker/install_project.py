@@ -29,23 +29,22 @@ def editable_wheel(project, package, folder):
         raise BuildError(f"pyproject.toml: {error}") from None
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--project", required=True, help="folder of pyproject.toml; the code will lie in its src"
-    )
-    parser.add_argument("--package", required=True)
-    parser.add_argument("--prefix", required=True, help="the environment")
-    parser.add_argument("--tools", required=True, help="folder of uv and poetry-core")
-    parser.add_argument("--out", required=True, help="folder that stands for / of the image")
-    options = parser.parse_args()
+def forget_the_wheel(record):
+    """Delete what uv notes of the wheel that the project came in: its place and its time, other ones in each build."""
+    noted = {f"{record.parent.name}/{name}" for name in ("direct_url.json", "uv_cache.json")}
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join(line for line in lines if line.split(",")[0] not in noted))
+    for name in noted:
+        (record.parent.parent / name).unlink(missing_ok=True)
 
-    sys.path.insert(0, options.tools)
+
+def install(project, package, prefix, tools, out):
+    """Install `project` below `out` as if that were /."""
     with tempfile.TemporaryDirectory() as folder:
-        wheel = editable_wheel(options.project, options.package, folder)
+        wheel = editable_wheel(project, package, folder)
         subprocess.run(
             [
-                f"{options.tools}/bin/uv",
+                f"{tools}/bin/uv",
                 "pip",
                 "install",
                 "--quiet",
@@ -53,15 +52,40 @@ def main():
                 "--offline",
                 "--no-cache",
                 "--python",
-                f"{options.prefix}/bin/python",
+                f"{prefix}/bin/python",
                 "--prefix",
-                options.out + options.prefix,
+                out + prefix,
                 wheel,
             ],
             check=True,
             env={**os.environ, "UV_LINK_MODE": "copy", "PYTHONDONTWRITEBYTECODE": "1"},
         )
-    Path(options.out + options.prefix, ".lock").unlink(missing_ok=True)
+    Path(out + prefix, ".lock").unlink(missing_ok=True)
+    # Of the project alone: `out` may be the environment itself, where conda's files are nobody's to touch.
+    metadata = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
+    for record in Path(out + prefix).glob(f"lib/python3.*/site-packages/{metadata}/RECORD"):
+        forget_the_wheel(record)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--project",
+        required=True,
+        nargs="+",
+        help="folders of pyproject.toml; the code will lie in their src",
+    )
+    parser.add_argument("--package", required=True)
+    parser.add_argument("--prefix", required=True, help="the environment")
+    parser.add_argument("--tools", required=True, help="folder of uv and poetry-core")
+    parser.add_argument(
+        "--out", required=True, nargs="+", help="for each of these, a folder that stands for / of its image"
+    )
+    options = parser.parse_args()
+
+    sys.path.insert(0, options.tools)
+    for project, out in zip(options.project, options.out, strict=True):
+        install(project, options.package, options.prefix, options.tools, out)
 
 
 if __name__ == "__main__":

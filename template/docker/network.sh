@@ -8,8 +8,29 @@
 #   poetry_auth  Poetry's auth.toml
 #   netrc        user names and passwords by host
 #   ca           a bundle of certificates that replaces the public one
+#   proxies      HTTP_PROXY and its like, a line each, where they hold a password
+
+# A disk that is full is not always called so: pip takes it for a broken connection.
+failed() {
+    code=$?
+    left=$(df -Pk / | awk 'NR == 2 { print int($4 / 1024) }')
+    if [ "$code" -ne 0 ] && [ "${left:-9999}" -lt 1000 ]; then
+        echo "Docker's disk has $left MB left. If that is why this failed: \`make docker-prune\` makes room on it." >&2
+    fi
+}
+trap failed EXIT
 
 secrets=/run/secrets
+
+# Where a password is missing or wrong, say so: there is nobody to be asked for it.
+export PIP_NO_INPUT=1
+
+if [ -s "$secrets/proxies" ]; then
+    while read -r line; do
+        export "${line?}"
+    done < "$secrets/proxies"
+    unset line
+fi
 
 if [ -s "$secrets/condarc" ]; then
     export CONDARC="$secrets/condarc"
@@ -32,8 +53,11 @@ if [ -s "$secrets/pip_conf" ]; then
         awk -v key="$1" '
             { sub(/\r$/, "") }
             /^[[:space:]]*[#;]/ { next }
-            $0 ~ "^[[:space:]]*" key "[[:space:]]*[=:]" { sub(/^[^=:]*[=:][[:space:]]*/, ""); value = $0 }
-            END { print value }' "$secrets/pip_conf"
+            $0 ~ "^[[:space:]]*" key "[[:space:]]*[=:]" { sub(/^[^=:]*[=:][[:space:]]*/, ""); value = $0; on = 1; next }
+            # a list goes on in indented lines
+            on && /^[[:space:]]+[^[:space:]]/ && !/^[[:space:]]*[a-z-]+[[:space:]]*=/ { sub(/^[[:space:]]+/, ""); value = value " " $0; next }
+            { on = 0 }
+            END { sub(/^ +/, "", value); print value }' "$secrets/pip_conf"
     }
     index=$(pip_setting index-url)
     extra=$(pip_setting extra-index-url)

@@ -1,5 +1,6 @@
 """Read poetry.lock (lock-version 2.x) into plain data."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -54,9 +55,18 @@ def marker_of(package, group):
     return markers.get(group, "") if isinstance(markers, dict) else markers
 
 
+def python_version(prefix):
+    """Return the version of the Python in `prefix`, from conda's record of it or a virtual environment's settings."""
+    for record in conda_records(prefix):
+        if record["name"] == "python":
+            return record["version"]
+    settings = Path(prefix, "pyvenv.cfg").read_text()
+    return re.search(r"^version *= *(\S+)", settings, re.M)[1]
+
+
 def environment_of(prefix):
     """Return the PEP 508 environment of the Python in `prefix` (this machine's, with that Python's version)."""
-    version = next(record["version"] for record in conda_records(prefix) if record["name"] == "python")
+    version = python_version(prefix)
     short = ".".join(version.split(".")[:2])
     return {
         **default_environment(),

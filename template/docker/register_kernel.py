@@ -57,8 +57,9 @@ def main():
     try:
         from ipykernel.kernelspec import install
     except ImportError:
+        file = "environment.yml" if Path(sys.prefix, "conda-meta").is_dir() else "pyproject.toml"
         sys.exit(
-            "\nERROR: environment.yml: a kernel is asked for, and ipykernel is not in the environment. Add it, then: make env-update\n"
+            f"\nERROR: {file}: a kernel is asked for, and ipykernel is not in the environment. Add it, then: make env-update\n"
         )
     written = install(
         prefix=kernel["prefix"],

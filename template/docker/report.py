@@ -26,6 +26,14 @@ OWNERS = {
     "project": ("project and doors", "#f9d8b0", "#8a4b08"),
 }
 OURS = ("/opt/", "/usr/local/bin/", "/usr/bin/tini", "/work/", "/home/", "/etc/profile.d/activate.sh")
+# Where the environment is a virtual one: the base's Python is in /usr/local too, and belongs to the base.
+OURS_IN_PYTHON = (
+    "/opt/",
+    "/usr/local/sbin/",
+    "/usr/local/bin/entrypoint.sh",
+    "/usr/bin/dumb-init",
+    *OURS[3:],
+)
 
 
 class Package(NamedTuple):
@@ -132,11 +140,15 @@ def packages(prefix, project):
     conda = conda_files(prefix)
     keys |= python_files(prefix, project, conda)
     keys |= conda  # conda has the last word
+    virtual = Path(prefix, "pyvenv.cfg").exists()
+    ours = OURS_IN_PYTHON if virtual else OURS
     sizes, counts = Counter(), Counter()
     for path, size in files():
         key = keys.get(path) or keys.get(source_of(path))
+        if not key and virtual and path.startswith("/usr/local/") and not path.startswith(ours):
+            key = ("base", "python", ".".join(map(str, sys.version_info[:3])))
         if not key:
-            key = ("project" if path.startswith(OURS) else "base", "(other files)", "")
+            key = ("project" if path.startswith(ours) else "base", "(other files)", "")
         sizes[key] += size
         counts[key] += 1
     for key in keys.values():  # a package without files of its own is there all the same
@@ -194,6 +206,7 @@ def by_owner(found):
             sum(p.owner == owner and p.name != "(other files)" for p in found),
         )
         for owner in OWNERS
+        if any(p.owner == owner for p in found)
     }
 
 

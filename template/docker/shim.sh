@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands in /usr/local/bin under the name of every program of the environment, of the shells, and of
+# Stands first on PATH under the name of every program of the environment, of the shells, and of
 # poetry and conda: `docker exec container python` runs it, which activates and becomes the program itself.
 : "${ENV_PREFIX:=@ENV_PREFIX@}"
 export ENV_PREFIX

@@ -25,6 +25,23 @@ import glob, json, sys
 records = [json.load(open(f)) for f in glob.glob(sys.prefix + '/conda-meta/*.json')]
 print(json.dumps({r['name']: [r['version'], r['build']] for r in records}))
 """
+FILES = """
+import glob, hashlib, json, os, sys
+site = next(iter(glob.glob(sys.prefix + '/lib/python3.*/site-packages')))
+found = []
+for name in glob.glob(sys.prefix + '/conda-meta/*.json'):
+    record = json.load(open(name))
+    for entry in record['paths_data']['paths']:
+        path = entry['_path']
+        first, _, rest = path.partition('/')
+        file = {'site-packages': f'{site}/{rest}', 'python-scripts': f'{sys.prefix}/bin/{rest}'}.get(first, f'{sys.prefix}/{path}')
+        wanted = entry.get('sha256_in_prefix') or entry.get('sha256')
+        if entry.get('path_type') != 'hardlink' or path.endswith('.dist-info/direct_url.json'):
+            continue
+        if not os.path.isfile(file) or wanted != hashlib.sha256(open(file, 'rb').read()).hexdigest():
+            found.append(f"{record['name']}: {path}")
+print(json.dumps([len(glob.glob(sys.prefix + '/conda-meta/*.json')), found]))
+"""
 NOTEBOOK = """
 import asyncio, json, sys
 from jupyter_client.manager import start_new_kernel
@@ -61,13 +78,19 @@ def conda_lock(host: Host, project: Project) -> list[str]:
     ]
 
 
+def conda_files(host: Host, project: Project) -> list[str]:
+    """Every file that conda recorded is there with the content that it recorded; direct_url.json the build deletes."""
+    records, problems = python(host, project, FILES)
+    return problems if records else ["conda recorded no package"]
+
+
 def locked_by_poetry(project: Project, groups: set[str]) -> dict[str, str]:
     """Return {name: version} of poetry.lock for some groups, on the platform of the images."""
     environment = {"python_version": "3.0", "python_full_version": "3.0.0", "sys_platform": "linux", "platform_system": "Linux",
                    "os_name": "posix", "platform_machine": "x86_64", "implementation_name": "cpython",
                    "platform_python_implementation": "CPython", "extra": ""}  # fmt: skip
-    version, _ = project.locked_by_conda()["python"]
-    environment |= {"python_version": ".".join(version.split(".")[:2]), "python_full_version": version}
+    version, _ = project.locked_by_conda().get("python", (f"{project.minor}.99", ""))
+    environment |= {"python_version": project.minor, "python_full_version": version}
     wanted = {}
     for package in tomllib.loads((project.path / "poetry.lock").read_text())["package"]:
         for group in groups & set(package["groups"]):
@@ -101,7 +124,8 @@ def runtime_contents(host: Host, project: Project) -> list[str]:
 
 def active(image: str, project: Project, *options: str) -> list[str]:
     """The environment is active in `docker run image command`."""
-    code = "import os, sys; print(sys.prefix, os.environ.get('CONDA_PREFIX'), os.environ.get('CONDA_DEFAULT_ENV'))"
+    name = "CONDA_DEFAULT_ENV" if project.conda else "VIRTUAL_ENV_PROMPT"
+    code = f"import os, sys; print(sys.prefix, os.environ.get('{project.variable}'), os.environ.get('{name}'))"
     done = docker("run", "--rm", *options, image, "python", "-c", code, check=False)
     wanted = f"{project.prefix} {project.prefix} {project.package}"
     return [] if done.output.strip() == wanted else [f"expected {wanted!r}, got (exit code {done.code}) {done.output.strip()!r}"]
@@ -121,7 +145,11 @@ def kernel(image: str, project: Project, *options: str) -> list[str]:
         problems.append(f"kernel.json starts {spec['argv'][0]}, not the environment's Python")
     if spec["display_name"] != display_name:
         problems.append(f"kernel.json calls it {spec['display_name']!r}, not {display_name!r}")
-    cells = ["import sys, os\nprint(sys.prefix)", "print(os.environ.get('CONDA_PREFIX'))", f"import {project.package}; 6 * 7"]
+    cells = [
+        "import sys, os\nprint(sys.prefix)",
+        f"print(os.environ.get('{project.variable}'))",
+        f"import {project.package}; 6 * 7",
+    ]
     done = docker("run", "--rm", *options, image, "python", "-c", NOTEBOOK, json.dumps([name, cells]), check=False)
     if done.stdout.split() != [project.prefix, project.prefix, "42"]:
         problems.append(f"the cells printed (exit code {done.code}): {done.output.strip()[-1500:]}")

@@ -13,14 +13,24 @@ from tests.harness.project import Done
 
 started = 0
 """Containers that were started so far: the summary reports it."""
+sizes: dict[str, tuple[int, ...]] = {}
+"""Variant -> bytes of its runtime and dev image, as they are built: the summary has them in its table."""
+steps: dict[str, dict[str, float]] = {}
+"""Variant -> seconds of its lock, its runtime image (build) and its dev image (dev), as a user's make takes them."""
+
+BUILDERS_OWN = ("inconsistent graph state", "failed to get state for index", "layer does not exist")
+"""What a builder says that lost its way (decision 0072): the build is asked for once more."""
 
 
 def docker(*words: str, stdin: str | None = None, timeout: float = 300, check: bool = True) -> Done:
     """Run the docker command. Raises AssertionError, showing its output, when it fails and `check` holds."""
     global started
     started += words[0] == "run"
-    done = subprocess.run(["docker", *words], input=stdin or "", capture_output=True, text=True, timeout=timeout)
-    output = done.stdout + done.stderr
+    for _ in range(2):
+        done = subprocess.run(["docker", *words], input=stdin or "", capture_output=True, text=True, timeout=timeout)
+        output = done.stdout + done.stderr
+        if not (done.returncode and words[:2] == ("buildx", "build") and any(fault in output for fault in BUILDERS_OWN)):
+            break
     assert not check or done.returncode == 0, f"docker {' '.join(words)} ended with {done.returncode}:\n{output[-6000:]}"
     return Done(done.returncode, output, done.stdout)
 

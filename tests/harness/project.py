@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,13 +36,33 @@ class Project:
     @property
     def prefix(self) -> str:
         """Where the environment is in the images."""
-        return f"/opt/conda/envs/{self.package}"
+        return f"/opt/conda/envs/{self.package}" if self.conda else "/opt/venv"
+
+    @property
+    def conda(self) -> bool:
+        """Whether conda has a part in the environment."""
+        return (self.path / "environment.yml").exists()
+
+    @property
+    def variable(self) -> str:
+        """The variable that says where the active environment is."""
+        return "CONDA_PREFIX" if self.conda else "VIRTUAL_ENV"
+
+    @property
+    def stamped(self) -> str:
+        """The lock that carries the stamp of what the locks were made of."""
+        return "conda-linux-64.lock" if self.conda else "poetry.lock"
+
+    @property
+    def minor(self) -> str:
+        """The version of Python, such as 3.13."""
+        asked = tomllib.loads((self.path / "pyproject.toml").read_text())["project"]["requires-python"]
+        return re.match(r">=(\d+\.\d+),", asked)[1]
 
     @property
     def site_packages(self) -> str:
         """Where Python packages are in the images."""
-        minor = ".".join(self.locked_by_conda()["python"][0].split(".")[:2])
-        return f"{self.prefix}/lib/python{minor}/site-packages"
+        return f"{self.prefix}/lib/python{self.minor}/site-packages"
 
     @property
     def runtime(self) -> str:
@@ -77,8 +98,10 @@ class Project:
         return {name: (self.path / name).read_bytes() for name in names if (self.path / name).exists()}
 
     def locked_by_conda(self) -> dict[str, tuple[str, str]]:
-        """Return {package: (version, build)} of conda-linux-64.lock."""
+        """Return {package: (version, build)} of conda-linux-64.lock, {} where conda has no part."""
         packages = {}
+        if not self.conda:
+            return packages
         for url in re.findall(r"^http\S+", (self.path / "conda-linux-64.lock").read_text(), re.M):
             file = re.sub(r"(\.conda|\.tar\.bz2)(#.*)?$", "", url.rsplit("/", 1)[-1])
             name, version, build = file.rsplit("-", 2)

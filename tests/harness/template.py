@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import copier
+import jinja2
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -41,6 +43,33 @@ def isolated() -> dict[str, str]:
     }
 
 
+compile_anew = jinja2.Environment.compile
+SYNTAX = (
+    "block_start_string", "block_end_string", "variable_start_string", "variable_end_string", "comment_start_string",
+    "comment_end_string", "line_statement_prefix", "line_comment_prefix", "trim_blocks", "lstrip_blocks", "newline_sequence",
+    "keep_trailing_newline", "undefined", "finalize", "sandboxed", "autoescape", "optimized",
+)  # fmt: skip
+"""What Jinja's compiler asks an environment for, besides its extensions."""
+
+
+def remember_what_is_compiled() -> None:
+    """Have Jinja compile each text once in this process: Copier makes a new environment for each of its many steps.
+
+    More than half of the time that a render takes in Python is this.
+    """
+    compiled: dict[tuple, Any] = {}
+
+    def compile_once(self, source, name=None, filename=None, raw=False, defer_init=False):
+        if raw or defer_init or not isinstance(source, str):
+            return compile_anew(self, source, name, filename, raw, defer_init)
+        key = (source, name, type(self), *(getattr(self, word) for word in SYNTAX), *sorted(self.extensions))
+        if key not in compiled:
+            compiled[key] = compile_anew(self, source, name, filename)
+        return compiled[key]
+
+    jinja2.Environment.compile = compile_once
+
+
 def releases() -> dict[str, str]:
     """Return {tag: commit} of tests/releases.toml, oldest first."""
     return tomllib.loads(RELEASES.read_text())
@@ -70,18 +99,27 @@ def snapshot(folder: Path) -> Path:
     return folder
 
 
-def questions(template: Path = REPOSITORY, version: str | None = None) -> dict[str, dict[str, Any]]:
-    """Return every question, asked or computed, in the order of copier.yml's includes; of a tag, or as the files are."""
+def reader(template: Path, version: str | None = None) -> Callable[[str], str]:
+    """Return a function from a path to its text in a template: of a tag, or as the files are."""
+    return lambda name: git(template, "show", f"{version}:{name}") if version else (template / name).read_text()
 
-    def read(name: str) -> str:
-        return git(template, "show", f"{version}:{name}") if version else (template / name).read_text()
+
+def loader(template: Path, version: str | None = None) -> type[yaml.SafeLoader]:
+    """Return a loader for YAML with Copier's !include."""
 
     class Loader(yaml.SafeLoader):
         """YAML with Copier's !include."""
 
-    Loader.add_constructor("!include", lambda loader, node: yaml.safe_load(read(node.value)))
+    read = reader(template, version)
+    Loader.add_constructor("!include", lambda _, node: yaml.safe_load(read(node.value)))
+    return Loader
+
+
+def questions(template: Path = REPOSITORY, version: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return every question, asked or computed, in the order of copier.yml's includes; of a tag, or as the files are."""
+    read = reader(template, version)
     found = {}
-    for document in yaml.load_all(read("copier.yml"), Loader):
+    for document in yaml.load_all(read("copier.yml"), loader(template, version)):
         found |= {name: value for name, value in (document or {}).items() if not name.startswith("_")}
     return found
 

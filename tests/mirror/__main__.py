@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from . import cache, channel, cpython, debian, engine, images, settings, standins, web, wheels
+from . import cache, channel, cpython, debian, engine, images, kustomize, settings, standins, web, wheels
 
 Errors = (engine.EngineError, debian.AptError, web.WebError, wheels.WheelError, RuntimeError)
 
@@ -62,6 +62,8 @@ def up(progress: cache.Progress = print, *, keep: bool = True, minors: Iterable[
         for minor, build in pythons.items():
             standins.python(on, minor, build, pip_wheel, debian_key, progress)
         standins.miniforge(on, folder, debian_key, progress)
+        standins.saturn(on, folder, debian_key, progress)
+        kustomize.image(on, debian_key, progress)
         alias = web.start(on, progress)
     file = settings.write(on, alias)
     progress(f"ready in {time.monotonic() - began:.1f} s: channel at {alias}/{channel.NAME}; . {file} for a shell that uses it")
@@ -74,7 +76,15 @@ def status() -> None:
     if on:
         data = engine.docker(on, "info", "--format", "{{.DockerRootDir}}").strip()
         rows += [("socket", on.host or "the client's default"), ("data folder", data)]
-        names = [images.DEBIAN, images.MINIFORGE, *map(images.python_image, cpython.SUITES), images.BUILD, images.WEB]
+        names = [
+            images.DEBIAN,
+            images.MINIFORGE,
+            images.SATURN,
+            images.KUSTOMIZE,
+            *map(images.python_image, cpython.SUITES),
+            images.BUILD,
+            images.WEB,
+        ]
         rows += [(f"image {name}", images.describe(on, name)) for name in names]
         rows.append(("channel alias", web.alias(on)))
         rows.append(("web server", "answers" if web.answers(web.alias(on)) else "does not answer"))

@@ -12,14 +12,15 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from . import cache, conda, cpython, engine, images, package
+from . import cache, conda, cpython, engine, images, package, pytorch
 from .cache import HERE, Progress
 from .engine import Engine
 from .package import PLACEHOLDER, Package
@@ -28,7 +29,7 @@ from .wheels import Wheel, WheelError
 NAME = "conda-forge"
 LIST = HERE / "channel.toml"
 PLATFORM: Literal["linux-64"] = "linux-64"
-"""The platform whose Python and libraries are built here; wheels may serve others too."""
+"""The platform whose Python and libraries are built here; the others are there to be locked."""
 
 Stage = Callable[[Path], None]
 
@@ -42,11 +43,21 @@ SSL_PATCH = '''    def set_default_verify_paths(self):
 
 
 @dataclass(frozen=True)
+class LockOnly:
+    """A platform that is locked from here and never installed."""
+
+    tags: list[str]
+    packages: list[str]
+    versions: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Listing:
     """channel.toml, read."""
 
     pythons: list[str]
     platforms: dict[str, list[str]]
+    lock_only: dict[str, LockOnly]
     names: dict[str, str]
     depends: dict[str, list[str]]
     sdists: dict[str, dict[str, list[str]]]
@@ -59,9 +70,14 @@ class Listing:
 
 
 def listing(minors: Iterable[str] | None = None) -> Listing:
-    """Read the list of packages, for some Pythons or for all."""
-    items = Listing(**tomllib.loads(LIST.read_text()))
-    return replace(items, pythons=[minor for minor in items.pythons if minors is None or minor in minors])
+    """Read the list of packages, for some Pythons or for all.
+
+    Who wants only some of the Pythons builds images, in a hurry, and gets no platforms that can only be locked.
+    """
+    read = tomllib.loads(LIST.read_text())
+    items = Listing(lock_only={name: LockOnly(**entry) for name, entry in read.pop("lock-only").items()}, **read)
+    pythons = [minor for minor in items.pythons if minors is None or minor in minors]
+    return replace(items, pythons=pythons, lock_only=items.lock_only if pythons == items.pythons else {})
 
 
 def root() -> Path:
@@ -79,7 +95,11 @@ def current() -> Path:
 def ensure(on: Engine, pythons: dict[str, Path], progress: Progress) -> tuple[Path, Path]:
     """Build what is missing, index it, and make it current; the channel's folder, and the wheel of pip."""
     items = listing(pythons)
-    parts = [LIST, *(HERE / f"{name}.py" for name in ("channel", "conda", "package", "wheels")), HERE / "stage-udunits2.sh"]
+    parts = [
+        LIST,
+        *(HERE / f"{name}.py" for name in ("channel", "conda", "package", "pytorch", "wheels")),
+        HERE / "stage-udunits2.sh",
+    ]
     key = cache.key(*parts, sorted(path.name for path in pythons.values()))
     target = root() / key
     if not target.exists():
@@ -93,7 +113,7 @@ def ensure(on: Engine, pythons: dict[str, Path], progress: Progress) -> tuple[Pa
                 place = half / NAME / file.parent.parent.name / file.name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.link(file, place)
-            for subdir in ("noarch", *items.platforms):
+            for subdir in ("noarch", *items.platforms, *items.lock_only):
                 (half / NAME / subdir).mkdir(parents=True, exist_ok=True)
             _index(half / NAME)
 
@@ -141,30 +161,36 @@ def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]
     folder.mkdir(exist_ok=True)
     known_file = folder / "known.json"
     known: dict[str, str] = json.loads(known_file.read_text()) if known_file.exists() else {}
-    vendored = {"conda-lock": [conda.VENDORED_BY.partition("==")[2]]}
-    listed = items.wheels | vendored
+    for minor, platform, tags, listed in _wanted(items):
+        rounds = range(max(len(versions) for versions in listed.values()))
+        for number in rounds:
+            wanted = {name: versions[number] for name, versions in listed.items() if number < len(versions)}
+            missing = [f"{name}=={wanted[name]}" for name in wanted if not _known(known, name, wanted[name], minor, platform)]
+            if missing:
+                with cache.step(f"{len(missing)} wheels for Python {minor} on {platform}", progress):
+                    for pin, file in _pip_download(missing, minor, tags, folder):
+                        known[pin if Wheel(file).pure else f"{pin} {minor} {platform}"] = file.name
+                known_file.with_suffix(".half").write_text(json.dumps(known, indent=1, sort_keys=True))
+                os.replace(known_file.with_suffix(".half"), known_file)
+    found: dict[tuple[Wheel, str, str], None] = {}
+    for minor, platform, _, listed in _wanted(items):
+        for name, versions in listed.items():
+            for version in versions:
+                file = folder / _known(known, name, version, minor, platform)
+                pure = f"{name}=={version}" in known
+                # a stable-ABI wheel serves several Pythons, yet becomes a package for each
+                found.setdefault((Wheel(file), "" if pure else minor, "" if pure else platform))
+    return list(found)
+
+
+def _wanted(items: Listing) -> Iterable[tuple[str, str, list[str], dict[str, list[str]]]]:
+    """For each Python and platform: the tags of its wheels, and the versions that are wanted by name."""
+    everything = items.wheels | {"conda-lock": [conda.VENDORED_BY.partition("==")[2]]}
     for platform, tags in items.platforms.items():
         for minor in items.pythons:
-            rounds = range(max(len(versions) for versions in listed.values()))
-            for number in rounds:
-                wanted = {name: versions[number] for name, versions in listed.items() if number < len(versions)}
-                missing = [f"{name}=={wanted[name]}" for name in wanted if not _known(known, name, wanted[name], minor, platform)]
-                if missing:
-                    with cache.step(f"{len(missing)} wheels for Python {minor} on {platform}", progress):
-                        for pin, file in _pip_download(missing, minor, tags, folder):
-                            known[pin if Wheel(file).pure else f"{pin} {minor} {platform}"] = file.name
-                    known_file.with_suffix(".half").write_text(json.dumps(known, indent=1, sort_keys=True))
-                    os.replace(known_file.with_suffix(".half"), known_file)
-    found: dict[tuple[Wheel, str, str], None] = {}
-    for name, versions in listed.items():
-        for version in versions:
-            for platform in items.platforms:
-                for minor in items.pythons:
-                    file = folder / _known(known, name, version, minor, platform)
-                    pure = f"{name}=={version}" in known
-                    # a stable-ABI wheel serves several Pythons, yet becomes a package for each
-                    found.setdefault((Wheel(file), "" if pure else minor, "" if pure else platform))
-    return list(found)
+            yield minor, platform, tags, everything
+    for platform, entry in items.lock_only.items():
+        yield items.pythons[0], platform, entry.tags, {name: items.wheels[name] for name in entry.packages} | entry.versions
 
 
 def _known(known: dict[str, str], name: str, version: str, minor: str, platform: str) -> str:
@@ -246,11 +272,15 @@ def _packages(
         for wheel, minor, platform in [*found, *sdists]
         if wheel.name != "conda-lock"
     ]
+    pythons_of = dict.fromkeys(items.platforms, items.pythons) | dict.fromkeys(items.lock_only, items.pythons[:1])
+    torches = pytorch.packages(pythons_of)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         heavy = [pool.submit(_python_package, on, minor, folder) for minor, folder in pythons.items()]
-        results = list(pool.map(_wheel_package, jobs, chunksize=4))
+        results = [file for files in pool.map(_wheel_packages, jobs, chunksize=4) for file in files]
         results += [job.result() for job in heavy]
     results += [_conda_package(conda_lock, items.pythons[0]), _udunits_package(on)]
+    results += [_store(described, [HERE / "pytorch.py"], partial(pytorch.stage, described)) for described in torches]
+    results += _lock_only_packages(items, pythons)
     results += [_certificates_package(by_name["certifi"]), _zones_package(by_name["tzdata"])]
     return results
 
@@ -272,26 +302,42 @@ def _store(described: Package, inputs: object, stage: Stage) -> Path:
     return file
 
 
-def _wheel_package(job: tuple[Wheel, str, str, Listing, dict[str, Wheel], set[str]]) -> Path:
+def _wheel_packages(job: tuple[Wheel, str, str, Listing, dict[str, Wheel], set[str]]) -> list[Path]:
+    """A wheel as conda packages: one, or for a pure wheel that needs more on one system than on another one for each."""
     wheel, minor, platform, items, by_name, listed = job
-    minors, platforms = ([minor], [platform]) if minor else (items.pythons, list(items.platforms))
-    depends = sorted(_depends(wheel, minors, platforms, items, by_name, listed))
+    summary = str(wheel.metadata.get("Summary", ""))
     if minor:
-        major, _, number = minor.partition(".")
-        depends.append(f"python >={minor},<{major}.{int(number) + 1}.0a0")
+        depends = sorted(_depends(wheel, [minor], [platform], items, by_name, listed))
         described = Package(
-            items.conda_name(wheel.name), wheel.version, f"py{minor.replace('.', '')}{{hash}}_0", depends, subdir=platform,
-            summary=str(wheel.metadata.get("Summary", "")),
+            items.conda_name(wheel.name), wheel.version, f"py{minor.replace('.', '')}{{hash}}_0",
+            [*depends, _python_range(minor)], subdir=platform, summary=summary,
         )  # fmt: skip
-        site, scripts = f"lib/python{minor}/site-packages", "bin"
-    else:
-        depends.append(f"python {wheel.metadata.get('Requires-Python', '')}".strip().replace(", ", ","))
-        described = Package(
-            items.conda_name(wheel.name), wheel.version, "py{hash}_0", depends, noarch="python", entry_points=wheel.scripts,
-            summary=str(wheel.metadata.get("Summary", "")),
-        )  # fmt: skip
-        site, scripts = "site-packages", "python-scripts"
-    return _store(described, wheel.path, lambda folder: wheel.stage(folder, site, scripts, launchers=bool(minor)))
+        site = f"lib/python{minor}/site-packages"
+        return [_store(described, wheel.path, lambda folder: wheel.stage(folder, site, "bin", launchers=True))]
+
+    python = f"python {wheel.metadata.get('Requires-Python', '')}".strip().replace(", ", ",")
+    systems: dict[str, list[str]] = {}
+    for name in [*items.platforms, *items.lock_only]:
+        systems.setdefault(name.split("-")[0], []).append(name)
+    needs = {name: sorted(_depends(wheel, items.pythons, where, items, by_name, listed)) for name, where in systems.items()}
+    alike = len({tuple(depends) for depends in needs.values()}) == 1
+    variants = [needs["linux"]] if alike else [[f"__{name}", *depends] for name, depends in needs.items()]
+    return [
+        _store(
+            Package(
+                items.conda_name(wheel.name), wheel.version, "py{hash}_0", [*depends, python], noarch="python",
+                entry_points=wheel.scripts, summary=summary,
+            ),
+            wheel.path, lambda folder: wheel.stage(folder, "site-packages", "python-scripts", launchers=False),
+        )
+        for depends in variants
+    ]  # fmt: skip
+
+
+def _python_range(minor: str) -> str:
+    """What a package that is compiled for a Python says of it."""
+    major, _, number = minor.partition(".")
+    return f"python >={minor},<{major}.{int(number) + 1}.0a0"
 
 
 def _depends(
@@ -326,10 +372,31 @@ def conda_spec(requirement: Requirement) -> str:
     return ",".join(parts)
 
 
+def _lock_only_packages(items: Listing, pythons: dict[str, Path]) -> list[Path]:
+    """What is built here for one platform, for the others: name, version and dependencies, and a file that says so."""
+    depends = {("python", cpython.version(pythons[items.pythons[0]])): PYTHON_DEPENDS, ("udunits2", _udunits_version()): []}
+
+    def stage(folder: Path) -> None:
+        (folder / "share").mkdir()
+        (folder / "share/LOCK-ONLY").write_text(
+            "This package can be locked, and holds nothing else: see tests/mirror/README.md.\n"
+        )
+
+    return [
+        _store(Package(name, version, "{hash}_0", needs, subdir=platform, summary="can be locked only"), "lock only", stage)
+        for platform in items.lock_only
+        for (name, version), needs in depends.items()
+    ]
+
+
+PYTHON_DEPENDS = ["ca-certificates", "tzdata"]
+
+
 def _python_package(on: Engine, minor: str, folder: Path) -> Path:
     version = cpython.version(folder)
-    depends = ["ca-certificates", "tzdata"]
-    described = Package("python", version, "{hash}_0_cpython", depends, subdir=PLATFORM, summary="CPython from Debian's source")
+    described = Package(
+        "python", version, "{hash}_0_cpython", PYTHON_DEPENDS, subdir=PLATFORM, summary="CPython from Debian's source"
+    )
 
     def stage(target: Path) -> None:
         shutil.copytree(folder, target, symlinks=True, dirs_exist_ok=True)
@@ -378,15 +445,21 @@ def _zones_of_conda(library: Path) -> None:
 
 
 def _conda_package(wheel: Wheel, minor: str) -> Path:
-    major, _, number = minor.partition(".")
-    depends = [*conda.DEPENDS, f"python >={minor},<{major}.{int(number) + 1}.0a0"]
+    depends = [*conda.DEPENDS, _python_range(minor)]
     described = Package("conda", conda.VERSION, f"py{minor.replace('.', '')}{{hash}}_0", depends, subdir=PLATFORM)
     return _store(described, [HERE / "conda.py", wheel.path], lambda folder: conda.stage(wheel.path, folder, minor))
 
 
+def _udunits_staged() -> Path:
+    return cache.root() / "staged" / f"udunits2-{cache.key(HERE / 'stage-udunits2.sh', images.BUILD_RECIPE)}"
+
+
+def _udunits_version() -> str:
+    return (_udunits_staged() / "version").read_text().strip()
+
+
 def _udunits_package(on: Engine) -> Path:
-    script = HERE / "stage-udunits2.sh"
-    staged = cache.root() / "staged" / f"udunits2-{cache.key(script, images.BUILD_RECIPE)}"
+    script, staged = HERE / "stage-udunits2.sh", _udunits_staged()
 
     def build(half: Path) -> None:
         half.mkdir(parents=True)
@@ -395,7 +468,7 @@ def _udunits_package(on: Engine) -> Path:
         )
 
     cache.build_once(staged, build)
-    described = Package("udunits2", (staged / "version").read_text().strip(), "{hash}_0", [], subdir=PLATFORM)
+    described = Package("udunits2", _udunits_version(), "{hash}_0", [], subdir=PLATFORM)
 
     def stage(folder: Path) -> None:
         shutil.copytree(staged, folder, dirs_exist_ok=True)

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -248,17 +248,17 @@ def _bridge() -> None:
     cache.run(["ip", "link", "set", BRIDGE, "up"], error=EngineError)
 
 
-def _free_network() -> ipaddress.IPv4Network:
+def _free_network(wanted: Sequence[str] = NETWORKS) -> ipaddress.IPv4Network:
     routes = json.loads(cache.run(["ip", "-4", "-json", "route", "show", "table", "all"], error=EngineError) or "[]")
     taken = []
     for route in routes:
         with contextlib.suppress(ValueError):
             taken.append(ipaddress.IPv4Network(route["dst"], strict=False))
-    for text in NETWORKS:
+    for text in wanted:
         network = ipaddress.IPv4Network(text)
         if not any(network.overlaps(other) for other in taken if other.prefixlen):
             return network
-    raise EngineError(f"every private range that the engine may use is routed already: {', '.join(NETWORKS)}")
+    raise EngineError(f"every private range that the engine may use is routed already: {', '.join(wanted)}")
 
 
 def _stop() -> bool:

@@ -20,6 +20,8 @@ BUILD = "couplet-mirror/build:bookworm"
 BUILD_RECIPE = HERE / "images" / "build.Dockerfile"
 WEB = "couplet-mirror/web:bookworm"
 MINIFORGE = "condaforge/miniforge3:26.3.2-3"
+SATURN = "public.ecr.aws/saturncloud/saturnbase-python:2022.06.01"
+KUSTOMIZE = "registry.k8s.io/kustomize/kustomize:v5.6.0"
 
 SLIM = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*"]
 """What the real slim image leaves out too (it keeps copyright files, and so do we)."""

@@ -20,6 +20,9 @@ PLACEHOLDER = "/home/conda/feedstock_root/build_artifacts/" + "placehold_" * 20
 EPOCH = 1_767_225_600
 """The time of every file and package, in seconds (2026-01-01): the same inputs give the same bytes."""
 
+MACHINES = {"64": "x86_64"}
+"""What a package calls the machine of a platform, where the platform's name has another word for it."""
+
 LEVEL = 6
 """zstd level: quick to make, and not much larger than what conda-forge uploads."""
 
@@ -51,8 +54,9 @@ def write(package: Package, stage: Path, folder: Path) -> Path:
     files = sorted(path for path in stage.rglob("*") if path.is_symlink() or path.is_file())
     paths = [_path_entry(path, path.relative_to(stage).as_posix()) for path in files]
     stem = package.filename.removesuffix(".conda")
+    machine = package.subdir.partition("-")[2]
     index: dict[str, Any] = {
-        "arch": None if package.subdir == "noarch" else package.subdir.split("-")[1].replace("64", "x86_64", 1),
+        "arch": None if package.subdir == "noarch" else MACHINES.get(machine, machine),
         "build": package.build,
         "build_number": package.build_number,
         "constrains": package.constrains,

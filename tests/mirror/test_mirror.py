@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
-from tests.mirror import engine, images, network, settings, web
+from tests.mirror import engine, images, network, package, settings, web
 from tests.mirror.engine import Engine
 
 CREATE = """
@@ -21,6 +24,25 @@ conda create --quiet --yes --name copy --file /tmp/explicit.lock > /tmp/log 2>&1
 conda activate copy
 {commands}
 """
+
+
+@pytest.mark.parametrize(
+    ("subdir", "platform", "arch"),
+    [
+        ("linux-64", "linux", "x86_64"),
+        ("linux-aarch64", "linux", "aarch64"),
+        ("osx-arm64", "osx", "arm64"),
+        ("noarch", None, None),
+    ],
+)
+def test_a_package_says_which_machine_it_is_for(tmp_path: Path, subdir: str, platform: str | None, arch: str | None) -> None:
+    (tmp_path / "stage").mkdir()
+    described = package.Package("thing", "1.0", "0", [], subdir=subdir)
+    archive = zipfile.ZipFile(package.write(described, tmp_path / "stage", tmp_path))
+    inside = zstandard.ZstdDecompressor().stream_reader(archive.open("info-thing-1.0-0.tar.zst"))
+    with tarfile.open(fileobj=inside, mode="r|") as info:
+        index = next(json.load(info.extractfile(member)) for member in info if member.name == "info/index.json")
+    assert (index["platform"], index["arch"], index["subdir"]) == (platform, arch, subdir)
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +128,32 @@ def test_settings_name_files_that_exist(on: Engine) -> None:
     values = settings.read()
     assert all(Path(values[name]).is_file() for name in ("CONDARC", "PIP_CONFIG_FILE"))
     assert settings.package_index() in Path(values["PIP_CONFIG_FILE"]).read_text()
+
+
+def repodata(subdir: str) -> dict[str, list[dict]]:
+    """The packages for a platform, by name, in this checkout's version of the channel."""
+    alias = Path(settings.read()["CONDARC"]).read_text().split("channel_alias: ")[1].split()[0]
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"{alias}/conda-forge/{subdir}/repodata.json", timeout=10) as answer:
+        found: dict[str, list[dict]] = {}
+        for record in json.load(answer)["packages.conda"].values():
+            found.setdefault(record["name"], []).append(record)
+        return found
+
+
+@pytest.mark.parametrize("subdir", ["linux-aarch64", "osx-arm64"])
+def test_a_platform_that_can_only_be_locked_asks_for_what_the_real_one_does(on: Engine, subdir: str) -> None:
+    """Real wheels and a Python without content, with linux-64's versions and dependencies, but for scipy on osx-arm64."""
+    here, there = repodata("linux-64"), repodata(subdir)
+    for name, records in there.items():
+        if name in ("scipy", "pytorch"):
+            continue
+        versions = {record["version"]: record["depends"] for record in here[name]}
+        for record in records:
+            assert record["subdir"] == subdir and record["version"] in versions, record
+        if name in ("python", "udunits2"):
+            assert record["size"] < 2000 and record["depends"] in [entry["depends"] for entry in here[name]]
+    assert there["numpy"][0]["size"] > 2_000_000, "the real numpy"
+    assert {record["version"] for record in there["scipy"]} == ({"1.16.3"} if subdir == "osx-arm64" else {"1.17.1"})
+    cuda = {record["version"] for record in there["pytorch"] if "__cuda" in record["depends"]}
+    assert bool(cuda) == (subdir != "osx-arm64")

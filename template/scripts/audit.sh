@@ -1,0 +1,27 @@
+#!/bin/sh
+# Known vulnerabilities of what the locks hold, conda's and Poetry's: prints them, and writes report/audit.txt and
+# report/audit.json. Ends with 0: nothing known; 1: something found; 64: [tool.couplet.audit] in pyproject.toml is
+# wrong; 69: there was no answer. (make itself ends with 2 whatever went wrong.)
+#
+#   PIP_AUDIT_OSV_URL    another service that speaks OSV's language, such as https://osv.example.com/v1/query
+set -eu
+
+rm -f report/audit.txt report/audit.json report/audit.exit
+set -- --target audit --output type=local,dest=report --build-arg "REQUEST=$(date +%s)-$$" .
+if [ -n "${PIP_AUDIT_OSV_URL-}" ]; then
+    # a secret, since it may hold a password
+    set -- --secret id=osv_url,env=PIP_AUDIT_OSV_URL "$@"
+fi
+"${0%/*}/docker-build.sh" "$@" || code=$?
+if [ "${code-0}" -ne 0 ] || ! [ -s report/audit.exit ]; then
+    echo "There is no audit: it could not be made, for the reason above." >&2
+    exit 69
+fi
+code=$(cat report/audit.exit)
+rm -f report/audit.exit
+if [ "$code" -gt 1 ]; then
+    cat report/audit.txt >&2
+else
+    cat report/audit.txt
+fi
+exit "$code"

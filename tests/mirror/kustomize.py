@@ -1,0 +1,29 @@
+"""kustomize's image, of Debian's package, whose version is the real image's."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from . import cache, debian, images
+from .cache import Progress
+from .engine import Engine
+
+
+def image(on: Engine, debian_key: str, progress: Progress) -> None:
+    """Make the image; a note where the distribution has no kustomize."""
+    if not debian.candidate("kustomize") and debian.os_release().get("ID") == "debian":
+        debian.add_newer(progress)
+    if not debian.candidate("kustomize"):
+        progress("apt has no kustomize here: `make deploy-render` needs the real image")
+        return
+
+    def fill(context: Path) -> None:
+        cache.run(["apt-get", "download", "-qq", "kustomize"], cwd=context)
+        [package] = context.glob("kustomize_*.deb")
+        cache.run(["dpkg", "-x", str(package), str(context / "package")])
+        shutil.copy(context / "package/usr/bin/kustomize", context)
+
+    with tempfile.TemporaryDirectory(dir=cache.root()) as scratch:
+        images.build(on, images.KUSTOMIZE, "kustomize.Dockerfile", Path(scratch), [debian_key], progress, fill)

@@ -1,0 +1,252 @@
+"""Rendered repository: every linter and schema that its files have, over a cover of all pairs of choices.
+
+Each linter sees each different file once, and each has its twin: a fault planted in the same file is found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import editorconfig
+import pytest
+import yaml
+
+from tests.harness import summary, template
+
+Linter = Callable[[Path, list[str]], str]
+"""From a project and some of its files to what is wrong with them: nothing is good."""
+
+
+def command(*words: str) -> Linter:
+    """A linter that is a program; its faults are what it prints where it ends with an error."""
+
+    def run(project: Path, files: list[str]) -> str:
+        done = subprocess.run(
+            [*words, *files], cwd=project, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        return f"{' '.join(words[:2])} ended with {done.returncode}:\n{done.stdout[-3000:]}" if done.returncode else ""
+
+    return run
+
+
+def schema(name: str, *options: str) -> Linter:
+    """A linter that compares with a schema which check-jsonschema brings along: nothing is fetched."""
+    return command("check-jsonschema", "--builtin-schema", f"vendor.{name}", *options)
+
+
+def house_style(project: Path, files: list[str]) -> str:
+    """Are the files as the project's own .editorconfig has it?"""
+    problems = []
+    for name in files:
+        rules, text = editorconfig.get_properties(str(project / name)), (project / name).read_bytes().decode()
+        if rules["insert_final_newline"] == "true" and not text.endswith("\n"):
+            problems.append(f"{name}: no newline at the end")
+        if rules["end_of_line"] == "lf" and "\r" in text:
+            problems.append(f"{name}: a carriage return")
+        if rules["trim_trailing_whitespace"] == "true" and re.search(r"[ \t]$", text, re.M):
+            problems.append(f"{name}: blanks at the end of a line")
+        indents = {line[0] for line in text.splitlines() if line[:1].isspace()} - {"\n"}
+        if name.endswith("Makefile") != (rules["indent_style"] == "tab") or (
+            rules["indent_style"] == "space" and "\t" in indents
+        ):
+            problems.append(f"{name}: indented with tabs")
+    return "\n".join(problems)
+
+
+def pipeline_scripts(project: Path, files: list[str]) -> str:
+    """The shell of a pipeline's steps, through shellcheck, as the shell that will run it."""
+    problems = ""
+    for name in files:
+        for number, (shell, script) in enumerate(steps(yaml.safe_load((project / name).read_text()))):
+            done = subprocess.run(["shellcheck", f"--shell={shell}", "-"], input=script, capture_output=True, text=True)
+            problems += f"{name}, script {number}:\n{done.stdout}" if done.returncode else ""
+    return problems
+
+
+def steps(pipeline: dict) -> list[tuple[str, str]]:
+    """(shell, script) of a GitHub workflow's or a GitLab pipeline's steps."""
+    if "jobs" in pipeline:
+        run = [step["run"] for job in pipeline["jobs"].values() for step in job["steps"] if "run" in step]
+        return [("bash", re.sub(r"\$\{\{.*?\}\}", "expression", script)) for script in run]
+    jobs = [pipeline.get("default", {}), *(job for job in pipeline.values() if isinstance(job, dict) and "script" in job)]
+    return [("sh", "\n".join(job[key])) for job in jobs for key in ("before_script", "script") if key in job]
+
+
+def targets(project: Path, files: list[str]) -> str:
+    """`make -n` of each target: no error, and not a word on standard error."""
+    problems = []
+    phony = re.search(r"^\.PHONY: (.*)$", (project / "Makefile").read_text(), re.M).group(1).split()
+    # without a kernel there is no lab, though .PHONY names it
+    defined = [name for name in phony if re.search(rf"^{name}:", (project / "Makefile").read_text(), re.M)]
+    assert len(defined) > 10
+    for name in defined:
+        done = subprocess.run(["make", "-n", "--warn-undefined-variables", name], cwd=project, capture_output=True, text=True)
+        noise = [line for line in done.stderr.splitlines() if "undefined variable" not in line or not any(
+            f"'{free}'" in line for free in ("CMD", "ARGS", "PKG", "ALL", "TO", "TAGS", "MAKECMDGOALS"))]  # fmt: skip
+        if done.returncode or noise:
+            problems.append(f"make -n {name} ended with {done.returncode}: {' '.join(noise)}")
+    return "\n".join(problems)
+
+
+LINTERS: dict[str, tuple[list[str], Linter]] = {
+    "hadolint": (["Dockerfile", "Dockerfile.saturn"], command("hadolint", "--no-color")),
+    "shellcheck": (
+        ["entrypoint.sh", "postBuild", "scripts/*.sh", "docker/*.sh"],
+        command("shellcheck", "-x", "--exclude=SC1090,SC1091"),
+    ),
+    "ruff check": (["**/*.py", "**/*.ipynb"], command("ruff", "check", "--no-cache")),
+    "ruff format": (["**/*.py", "**/*.ipynb"], command("ruff", "format", "--no-cache", "--check")),
+    "workflow schema": ([".github/workflows/*.yml"], schema("github-workflows")),
+    "zizmor": ([".github/workflows/*.yml"], command("zizmor", "--offline", "--pedantic", "--quiet")),
+    "GitLab schema": ([".gitlab-ci.yml"], schema("gitlab-ci", "--force-filetype=yaml", "--data-transform=gitlab-ci")),
+    "pipeline scripts": ([".github/workflows/*.yml", ".gitlab-ci.yml"], pipeline_scripts),
+    "Renovate schema": (["renovate.json"], schema("renovate")),
+    "compose schema": (["compose.yaml"], schema("compose-spec")),
+    "pre-commit": ([".pre-commit-config.yaml"], command("pre-commit", "validate-config")),
+    "house style": (["*", "docker/*", "scripts/*", "src/**/*", "tests/*", "notebooks/*"], house_style),
+    "make": (["Makefile"], targets),
+}
+"""Name -> the files that it looks at, and the linter."""
+AT_ONCE = ("workflow schema", "GitLab schema", "Renovate schema", "compose schema", "pre-commit")
+"""Those that take longer to start than to look, and read no settings of the project: one call for all projects."""
+
+
+def different(projects: list[Path], patterns: list[str]) -> list[tuple[Path, list[str]]]:
+    """(project, files) so that each different file of all projects is there once."""
+    seen: set[tuple[str, bytes]] = set()
+    found = []
+    for project in projects:
+        names = sorted({str(p.relative_to(project)) for pattern in patterns for p in project.glob(pattern) if p.is_file()})
+        fresh = [name for name in names if (name, (project / name).read_bytes()) not in seen]
+        seen |= {(name, (project / name).read_bytes()) for name in fresh}
+        if fresh:
+            found.append((project, fresh))
+    return found
+
+
+@pytest.mark.parametrize("name", LINTERS)
+def test_a_linter_is_content_with_every_pair_of_choices(covered, name):
+    patterns, linter = LINTERS[name]
+    batches = different([path for _, path in covered], patterns)
+    assert batches, f"no project has any of {patterns}"
+    answers = {path: given for given, path in covered}
+    count = sum(len(files) for _, files in batches), len(batches)
+    if name in AT_ONCE:
+        batches = [(batches[0][0], [str(project / file) for project, files in batches for file in files])]
+    problems = [f"{answers[project]}\n{found}" for project, files in batches if (found := linter(project, files))]
+    assert not problems, "\n".join(problems[:5])
+    summary.note("{}: {} different files of {} projects".format(name, *count))
+
+
+FAULTS = {
+    "hadolint": ("Dockerfile", "WORKDIR /work", "WORKDIR work"),
+    "shellcheck": ("scripts/report.sh", "set -eu\n", "set -eu\nrm $1/*\n"),
+    "ruff check": ("docker/errors.py", '"""\n', '"""\nimport os\n'),
+    "ruff format": ("docker/errors.py", '"""\n', '"""\nx = [1,2]\n'),
+    "workflow schema": (".github/workflows/ci.yml", "runs-on:", "run-on:"),
+    "zizmor": (".github/workflows/ci.yml", "@08c6903cd8c0fde910a37f88322edcfb5dd907a8 #", "@v5 #"),
+    "GitLab schema": (".gitlab-ci.yml", "  stage: test", "  stages: test"),
+    "pipeline scripts": (".gitlab-ci.yml", "- make env-check", "- cd $MISSING && make env-check"),
+    "Renovate schema": ("renovate.json", '"enabled": false', '"enabled": "no"'),
+    "compose schema": ("compose.yaml", "    image:", "    images:"),
+    "pre-commit": (".pre-commit-config.yaml", "    rev: v6.0.0\n", ""),
+    "house style": ("scripts/report.sh", "set -eu\n", "set -eu\nif true; then\n\ttrue\nfi\n"),
+    "make": ("Makefile", "build-dev: locks\n", "build-dev: locks nowhere\n"),
+}
+
+
+@pytest.mark.parametrize("name", LINTERS)
+def test_a_linter_sees_a_planted_fault(covered, tmp_path, name):
+    file, old, new = FAULTS[name]
+    _, source = next((given, path) for given, path in covered if (path / file).exists())
+    project = Path(shutil.copytree(source, tmp_path / "project"))
+    patterns, linter = LINTERS[name]
+    [(_, files)] = different([project], patterns)
+    assert not linter(project, files)
+    text = (project / file).read_text()
+    assert old in text
+    (project / file).write_text(text.replace(old, new))
+    assert linter(project, files)
+
+
+MORE = {
+    "permissions for all": ("permissions: {}\n", "permissions: write-all\n"),
+    "a credential that stays": ("        with:\n          persist-credentials: false\n", ""),
+    "an answer in a script": ("run: make smoke", 'run: make smoke IMAGE="${{ github.event.pull_request.title }}"'),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_a_workflow_that_could_be_misused_is_seen(covered, tmp_path, case):
+    """What the pipelines promise: pinned actions, least permissions, nothing of a stranger's in a shell."""
+    source = next(path for given, path in covered if given["ci"] == "github")
+    file = Path(shutil.copytree(source, tmp_path / "project"), ".github/workflows/ci.yml")
+    old, new = MORE[case]
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    assert LINTERS["zizmor"][1](tmp_path / "project", [".github/workflows/ci.yml"])
+
+
+def test_both_pipelines_do_the_same(covered):
+    """What they run of make, in order, with which variables; and what they keep from pull requests."""
+    made = {}
+    for host, pattern in {"github": ".github/workflows/*.yml", "gitlab": ".gitlab-ci.yml"}.items():
+        project = next(path for given, path in covered if given["ci"] == host)
+        pipelines = [yaml.safe_load(file.read_text()) for file in sorted(project.glob(pattern))]
+        # on GitHub, what begins at other times is a workflow of its own
+        pipeline = (
+            {"jobs": {job: body for one in pipelines for job, body in one["jobs"].items()}} if host == "github" else pipelines[0]
+        )
+        jobs = pipeline.get("jobs") or {job: pipeline[job] for job in pipeline["stages"]}
+        scripts = {job: "\n".join(script for _, script in steps({"jobs": {job: body}} if "jobs" in pipeline else {job: body}))
+                   for job, body in jobs.items()}  # fmt: skip
+        made[host] = {job: re.findall(r"^make (\S+)", script, re.M) for job, script in scripts.items()}
+    assert made["github"] == made["gitlab"]
+    jobs = {"test": ["env-check", "bake", "lint", "test", "smoke"], "publish": ["bake", "publish"], "audit": ["audit"]}
+    assert made["github"] == jobs
+
+
+def test_a_new_advisory_stops_no_change_that_moves_no_lock(covered):
+    """It is asked for on a schedule, and in requests that move a lock; nothing waits for it."""
+    github = next(path for given, path in covered if given["ci"] == "github") / ".github/workflows"
+    begins = yaml.safe_load((github / "audit.yml").read_text())[True]  # YAML 1.1 reads `on`
+    assert begins.keys() == {"schedule", "workflow_dispatch", "pull_request"}
+    assert {"poetry.lock", "conda-lock.yml"} <= set(begins["pull_request"]["paths"])
+    assert "audit" not in (github / "ci.yml").read_text()
+
+    gitlab = next(path for given, path in covered if given["ci"] == "gitlab")
+    pipeline = yaml.safe_load((gitlab / ".gitlab-ci.yml").read_text())
+    job = pipeline["audit"]
+    assert job["needs"] == [] and pipeline["stages"][-1] == job["stage"], "waits for nothing, and nothing for it"
+    schedule, request = job["rules"]
+    assert "schedule" in schedule["if"] and "allow_failure" not in schedule and len(schedule) == 1
+    assert "merge_request" in request["if"] and request["allow_failure"]
+    assert {"poetry.lock", "conda-lock.yml"} <= set(request["changes"])
+
+
+def test_our_own_workflow_is_sound():
+    """This repository's CI by the same rules as the one that it renders."""
+    for name in ("workflow schema", "zizmor", "pipeline scripts"):
+        assert not LINTERS[name][1](template.REPOSITORY, [".github/workflows/ci.yml"])
+
+
+def test_our_own_runs_share_layers():
+    """What main's run leaves in the registry is what every part takes, and no pull request writes there."""
+    jobs = yaml.safe_load((template.REPOSITORY / ".github/workflows/ci.yml").read_text())["jobs"]
+    bake = next(step for step in jobs["layers"]["steps"] if step.get("run", "").endswith(" bake"))
+    assert bake["env"] == {"CACHE": "${{ env.LAYERS }}", "CACHE_WRITE": "yes"}
+    assert jobs["layers"]["if"] == "github.event_name == 'push'" and jobs["layers"]["permissions"]["packages"] == "write"
+    assert any('--layers="$LAYERS"' in step.get("run", "") for step in jobs["tests"]["steps"])
+    assert not [name for name, job in jobs.items() if name != "layers" and "write" in job.get("permissions", {}).values()]
+
+
+def test_every_linter_is_there():
+    """None of them may be missing without a word: a test that skips is no test."""
+    programs = {"hadolint", "shellcheck", "ruff", "zizmor", "check-jsonschema", "pre-commit", "make"}
+    assert {name for name in programs if not shutil.which(name, path=os.environ["PATH"])} == set()

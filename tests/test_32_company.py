@@ -1,0 +1,246 @@
+"""A company's network: packages behind a password and a CA of its own, and no trace of either afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+
+from tests.conftest import IMAGES, SMALL
+from tests.harness import container, leaks, registry
+from tests.harness.project import Project
+from tests.mirror import gate, images
+from tests.test_30_locks import check, edit
+
+
+def home(folder: Path, files: dict[str, str], company: gate.Gate) -> dict[str, str]:
+    """Write a user's settings where their tools look for them; return the variables of that user's shell."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o600)
+    named = ("CONDARC", "PIP_CONFIG_FILE", "POETRY_CONFIG_DIR", "NETRC", "XDG_CONFIG_HOME", "REQUESTS_CA_BUNDLE")
+    return {"HOME": str(folder), "SSL_CERT_FILE": str(company.authority), **dict.fromkeys(named, "")}
+
+
+def written(way: str, company: gate.Gate) -> dict[str, str]:
+    """Return the files of a user who has a way of saying the password, by name below the home folder."""
+    netrc = f"machine {company.name} login {company.user} password {company.password}\n"
+    bare = f"[global]\nindex-url = {company.address}/simple/\n"
+    return {
+        "in the addresses": {
+            ".condarc": f"channel_alias: {company.with_password}/conda\n",
+            ".config/pip/pip.conf": f"[global]\nindex-url = {company.with_password}/simple/\n",
+        },
+        "in .netrc": {
+            ".condarc": f"channel_alias: {company.address}/conda\n",
+            ".config/pip/pip.conf": bare,
+            ".netrc": netrc,
+        },
+        "by a token, and by channel": {
+            ".condarc": f"custom_channels:\n  conda-forge: {company.address}/conda/t/{company.token}\n",
+            ".pip/pip.conf": bare,
+            ".netrc": netrc,
+        },
+        "in auth.toml": {
+            ".config/pip/pip.conf": f"[global]\nindex-url = {company.with_password}/simple/\n",
+            ".config/pypoetry/auth.toml": f"[http-basic.corp]\nusername = '{company.user}'\npassword = '{company.password}'\n",
+        },
+    }[way]  # fmt: skip
+
+
+@pytest.fixture
+def project(small: Project, tmp_path: Path) -> Project:
+    """The same project without its locks."""
+    subprocess.run(["cp", "-a", f"{small.path}/.", str(tmp_path / "project")], check=True)
+    for lock in [*(tmp_path / "project").glob("conda*lock*"), tmp_path / "project/poetry.lock"]:
+        lock.unlink()
+    text = (tmp_path / "project/pyproject.toml").read_text()
+    (tmp_path / "project/pyproject.toml").write_text(re.sub(r"^conda = \[.*?\n\]", "conda = []", text, flags=re.M | re.S))
+    return Project(tmp_path / "project", f"{IMAGES}-company")
+
+
+def build(project: Project, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess:
+    """Run `scripts/docker-build.sh` as make does, showing all of the steps."""
+    return subprocess.run(
+        ["scripts/docker-build.sh", "--progress=plain", *words, "."], cwd=project.path, env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
+    )  # fmt: skip
+
+
+# The stages that fetch something; without these, the cache would answer instead of the company.
+FETCHING = "tools,poetry,solve,conda-env,poetry-packages"
+
+
+@pytest.mark.parametrize("way", ["in the addresses", "in .netrc", "by a token, and by channel"])
+def test_the_password_gets_there_and_leaves_no_trace(project, small, company, tmp_path, way, record_property):
+    environment = home(tmp_path / "home", written(way, company), company)
+    before = len(company.served)
+    shown = project.make("env-update", **environment).output
+    assert project.locks() == small.locks(), "the locks are not those made without the mirror"
+    assert any("/conda-forge/linux-64/repodata" in path for path in company.served[before:])
+    assert any(path.startswith("/simple/") for path in company.served[before:])
+
+    before = len(company.served)
+    stages = FETCHING if way == "in the addresses" else "conda-env,poetry-packages"
+    # caches of packages of its own, empty ones: what another test fetched would not be asked for again
+    empty = ("--build-arg", f"BUILDKIT_CACHE_MOUNT_NS={uuid.uuid4()}")
+    done = build(project, environment, "--target", "runtime", "--tag", project.runtime, "--no-cache-filter", stages, *empty)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert any("/simple/tabulate" in path for path in company.served[before:])
+
+    secrets = company.secrets()
+    assert leaks.named((shown + done.stdout).encode(), secrets) == [], "in what make prints"
+    of_image = leaks.in_image(project.runtime, secrets)
+    of_files = leaks.in_files(project.path.rglob("*"), secrets)
+    of_builder = leaks.in_builder(secrets)
+    assert of_image.found + of_files.found + of_builder.found == []
+    record_property("layers searched", of_image.layers)
+    print(f"{of_image.layers} layers, {of_files.files} files of the project, {of_builder.files} of the builder: no secret")
+    if way == "in the addresses":
+        # what made the locks is in no image, but in the cache of the builder, which may be shared
+        done = build(project, environment, "--target", "solve", "--tag", f"{project.images}:solve")
+        assert done.returncode == 0, done.stdout[-4000:]
+        assert leaks.in_image(f"{project.images}:solve", secrets).found == []
+
+
+def test_poetrys_own_source_is_asked_with_the_password_of_auth_toml(render, company, tmp_path):
+    """A source in pyproject.toml, locked and installed; without auth.toml both are refused, and say so."""
+    project = render(**SMALL, environment="poetry")
+    edit(project, "pyproject.toml", '"pandas>=2.2",', '"tabulate",')
+    edit(project, "pyproject.toml", '    "pytest>=8",\n    "ruff>=0.9",\n', "")
+    with (project.path / "pyproject.toml").open("a") as file:
+        file.write(f'\n[[tool.poetry.source]]\nname = "corp"\nurl = "{company.address}/simple/"\npriority = "explicit"\n')
+        file.write('\n[tool.poetry.dependencies]\ntabulate = { source = "corp" }\n')
+    files = written("in auth.toml", company)
+    environment = home(tmp_path / "home", files, company)
+    project.make("env-update", **environment)
+    lock = (project.path / "poetry.lock").read_text()
+    assert f'url = "{company.address}/simple"' in lock and 'reference = "corp"' in lock
+    words = ("--target", "poetry-packages", "--tag", project.runtime, "--no-cache-filter", "poetry-packages")
+    done = build(project, environment, *words)
+    assert done.returncode == 0, done.stdout[-4000:]
+    secrets = company.secrets()
+    assert leaks.in_image(project.runtime, secrets).found + leaks.in_files(project.path.rglob("*"), secrets).found == []
+
+    (tmp_path / "home/.config/pypoetry/auth.toml").unlink()
+    (tmp_path / "home/.config/pip/pip.conf").write_text(Path(os.environ["PIP_CONFIG_FILE"]).read_text())
+    (tmp_path / "both.pem").write_text(company.authority.read_text() + Path(os.environ["SSL_CERT_FILE"]).read_text())
+    environment["SSL_CERT_FILE"] = str(tmp_path / "both.pem")
+    before = project.locks()
+    shown = project.make("env-update", "ALL=1", fails=True, **environment).output
+    assert "Authorization error accessing" in shown and project.locks() == before, shown[-3000:]
+
+
+def test_a_wrong_password_is_an_error_that_does_not_say_it(project, company, tmp_path):
+    """In each of the four clients, and nobody waits for an answer."""
+    wrong = gate.Gate(company.address, company.authority, "ada", f"no/{token_hex(8)}=", "tk-wrong")
+    environment = home(tmp_path / "home", written("in the addresses", wrong), company)
+    began = time.monotonic()
+    shown = project.make("env-update", fails=True, **environment).output
+    assert re.search(r"401|[Uu]nauthorized|UNAUTHORIZED|credentials", shown), shown[-3000:]
+    assert "what was there is as it was" in shown
+    done = build(project, environment, "--target", "tools", "--no-cache-filter", "tools")
+    assert done.returncode and "401" in done.stdout and "Traceback" not in done.stdout, done.stdout[-3000:]
+    assert leaks.named((shown + done.stdout).encode(), wrong.secrets()) == []
+    assert not (project.path / "poetry.lock").exists() and time.monotonic() - began < 120
+
+
+def test_a_ca_that_is_not_known_is_named(project, company, tmp_path):
+    """The twin of the certificate: the public bundle alone does not do."""
+    environment = home(tmp_path / "home", written("in .netrc", company), company)
+    environment["SSL_CERT_FILE"] = os.environ.get("SSL_CERT_FILE", "")
+    shown = project.make("env-update", fails=True, **environment).output
+    assert re.search("certificate|SSL", shown), shown[-3000:]
+
+
+LEAKS = {
+    "a file that a later layer deletes": (
+        "RUN --mount=type=secret,id=netrc cp /run/secrets/netrc /opt/kept\nRUN rm /opt/kept\n",
+        "layer ",
+    ),
+    "an argument": ('ARG TOKEN\nRUN : "$TOKEN"\n', "json: password"),
+    "a label": ('ARG TOKEN\nLABEL index="$TOKEN"\n', "json: password"),
+}
+
+
+@pytest.mark.parametrize("way", LEAKS)
+def test_a_dockerfile_that_leaks_is_seen(project, company, tmp_path, way):
+    """The twin of the search, by the same scripts."""
+    instructions, where = LEAKS[way]
+    # a password of its own: the builder will know it from now on
+    other = gate.Gate(company.address, company.authority, "ada", f"o/{token_hex(8)}&", "tk-other")
+    environment = home(tmp_path / "home", written("in .netrc", other), company) | {"TOKEN": other.password}
+    with (project.path / "Dockerfile").open("a") as file:
+        file.write(f"\nFROM ${{RUNTIME_BASE}} AS leaking\n{instructions}")
+    # the linter of Docker warns of a token in ARG: what is tested is what happens without one
+    edit(project, "Dockerfile", "# check=error=true\n", "")
+    image = f"{project.images}:leaking"
+    words = ("--no-cache-filter", "leaking", "--target", "leaking", "--tag", image)
+    done = build(project, environment, *words, *(("--build-arg", "TOKEN") if "TOKEN" in instructions else ()))
+    assert done.returncode == 0, done.stdout[-3000:]
+    found = leaks.in_image(image, other.secrets()).found
+    assert any(where in re.sub(r"^[0-9a-f/a-z]*/?[0-9a-f]{64}:", "json:", line) for line in found), found
+    if "TOKEN" in instructions:
+        known(other.secrets())
+    container.docker("image", "rm", "--force", image)
+
+
+def known(secrets: dict[str, str]) -> None:
+    """Expect that the builder's records name a secret; where they are out of reach, nothing is said of them."""
+    deadline = time.monotonic() + 10
+    while (search := leaks.in_builder(secrets)).files and not search.found:
+        assert time.monotonic() < deadline, "the records of the build do not show an argument: what is searched?"
+        time.sleep(0.5)
+
+
+def test_a_proxys_password_is_in_no_record_of_the_build(project, company):
+    """A build argument is kept with its value, the predefined ones too: seen here, and why a secret is used instead."""
+    with (project.path / "Dockerfile").open("a") as file:
+        file.write(
+            "\nFROM ${RUNTIME_BASE} AS asking\n"
+            "RUN --mount=type=bind,source=docker,target=/docker --mount=type=secret,id=proxies \\\n"
+            '    . /docker/network.sh && test "${HTTPS_PROXY#*@}" = proxy.example.org:3128 && test "$NO_PROXY" = .example.org\n'
+        )
+    address = f"http://{company.with_password.removeprefix('https://').split('@')[0]}@proxy.example.org:3128"
+    environment = {"HTTPS_PROXY": address, "NO_PROXY": ".example.org"}
+    image = f"{project.images}:asking"
+    done = build(project, environment, "--no-cache-filter", "asking", "--target", "asking", "--tag", image)
+    assert done.returncode == 0, done.stdout[-3000:]
+    secrets = company.secrets()
+    assert leaks.named(done.stdout.encode(), secrets) == []
+    assert leaks.in_image(image, secrets).found == []
+    container.docker("image", "rm", "--force", image)
+    # the twin, as it would be without the secret; its record comes after the other one's
+    password = token_hex(8)
+    given = f"HTTPS_PROXY=http://ada:{password}@proxy.example.org:3128"
+    container.docker("buildx", "build", "--build-arg", given, "-", stdin="FROM scratch\nLABEL proxied=yes\n")
+    known({"password": password})
+    assert leaks.in_builder(secrets).found == []
+
+
+def test_base_images_come_through_a_registry_that_wants_a_login(render, sources, tmp_path):
+    """REGISTRY is a prefix; who may pull is Docker's own login, and no login is refused."""
+    project = render(**SMALL, environment="poetry")
+    base = images.python_image(project.minor)
+    docker_config = tmp_path / "docker"
+    with registry.running(tmp_path, sources == "public", login=("ada", "open sesame")) as address:
+        environment = {"REGISTRY": address, "DOCKER_CONFIG": str(docker_config)}
+        login = ["docker", "--config", str(docker_config), "login", address, "--username", "ada", "--password-stdin"]
+        subprocess.run(login, input="open sesame", text=True, check=True, capture_output=True)
+        container.docker("tag", base, f"{address}/{base}")
+        container.docker("--config", str(docker_config), "push", "--quiet", f"{address}/{base}")
+        container.docker("image", "rm", f"{address}/{base}")
+        words = ("--target", "os-base", "--no-cache-filter", "os-base")
+        refused = build(project, environment | {"DOCKER_CONFIG": str(tmp_path / "nobody")}, *words)
+        assert refused.returncode and re.search("authorization|basic auth|401|unauthorized", refused.stdout), refused.stdout
+        done = build(project, environment, *words)
+        assert done.returncode == 0 and f"{address}/{base}" in done.stdout, done.stdout[-3000:]
+    assert check(project).returncode == 2, "nothing was locked here"

@@ -1,0 +1,325 @@
+"""Faults, injected: what fails says so with an exit code and a way out, what can be tried again is, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import IMAGES
+from tests.harness import container
+from tests.harness.project import Done, Project
+from tests.mirror import engine, gate, images
+from tests.mirror.gate import Fault
+from tests.test_30_locks import check, edit
+from tests.test_32_company import build, home, written
+
+pytestmark = pytest.mark.fault
+
+
+@pytest.fixture
+def mirror(sources: str, tmp_path: Path) -> Iterator[gate.Gate]:
+    """A company's mirror whose faults are this test's, at an address that no client has in its cache."""
+    with gate.running(engine.gateway(engine.find()), tmp_path, fresh=True) as running:
+        yield running
+
+
+@pytest.fixture
+def environment(mirror: gate.Gate, tmp_path: Path) -> dict[str, str]:
+    """The variables of a user of that mirror, who waits for an answer for four seconds."""
+    files = written("in .netrc", mirror)
+    files[".condarc"] += "remote_read_timeout_secs: 4\nremote_max_retries: 0\n"
+    return home(tmp_path / "home", files, mirror)
+
+
+@pytest.fixture
+def project(small: Project, tmp_path: Path) -> Project:
+    """A copy of the small project, locks included."""
+    shutil.copytree(small.path, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project", f"{IMAGES}-faults")
+
+
+def another_package(project: Project) -> None:
+    """Ask Poetry for one package more, so that there is something to lock."""
+    edit(project, "pyproject.toml", '"tabulate",', '"tabulate",\n    "six",')
+
+
+# --- conda's packages ------------------------------------------------------------------------------
+
+
+def fetch(small: Project, folder: Path, environment: dict[str, str], *options: str) -> Done:
+    """Fetch idna alone, by the build's own helper and conda, into an empty cache."""
+    text = (small.path / "conda-linux-64.lock").read_text()
+    kept = [line for line in text.splitlines() if line == "@EXPLICIT" or "idna-" in line]
+    (folder / "idna.lock").write_text("\n".join(kept) + "\n")
+    user = Path(environment["HOME"])
+    secrets = {user / ".condarc": "condarc", user / ".netrc": "netrc", Path(environment["SSL_CERT_FILE"]): "ca"}
+    mounts = [word for file, name in secrets.items() for word in ("--volume", f"{file}:/run/secrets/{name}:ro")]
+    mounts += ["--volume", f"{small.path}/docker:/docker:ro", "--volume", f"{folder}/idna.lock:/idna.lock:ro"]
+    command = ". /docker/network.sh; exec /opt/conda/bin/python -B /docker/conda_packages.py distributions /idna.lock"
+    return container.docker("run", "--rm", *mounts, *options, images.MINIFORGE, "sh", "-c", command, check=False)
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "truncated", "corrupted", "cut", "slow"])
+def test_a_fault_of_the_channel_that_passes_is_no_failure(small, mirror, environment, tmp_path, kind):
+    mirror.faults = [Fault("/idna-", kind, times=1, seconds=9)]
+    done = fetch(small, tmp_path, environment)
+    assert done.code == 0, done.output
+    [held] = json.loads(done.stdout.splitlines()[-1]).values()
+    assert list(held) == ["idna"]
+    assert sum("/idna-" in path for path in mirror.served) >= 2, "the fault was not met"
+
+
+LASTING = {
+    "unavailable": r"does not come from https://\S+\n.*503",
+    "truncated": r"does not come from",
+    "corrupted": r"it has (MD5|SHA-256) \w+, the lock says \w+\.\nEither the download or the lock was tampered with",
+}
+
+
+@pytest.mark.parametrize("kind", LASTING)
+def test_a_fault_of_the_channel_that_lasts_is_named(small, mirror, environment, tmp_path, kind):
+    mirror.faults = [Fault("/idna-", kind)]
+    done = fetch(small, tmp_path, environment)
+    assert done.code == 1 and re.search(LASTING[kind], done.output), done.output
+    assert "Traceback" not in done.output and "make env-update ALL=1" in done.output
+    assert sum("/idna-" in path for path in mirror.served) >= 2, "it was tried again"
+
+
+def test_a_full_disk_in_the_build_is_named(small, mirror, environment, tmp_path):
+    done = fetch(small, tmp_path, environment, "--tmpfs", "/var/cache/conda:size=16k")
+    assert done.code == 1 and "does not fit on the disk" in done.output and "make docker-prune" in done.output, done.output
+    assert "Traceback" not in done.output
+    assert fetch(small, tmp_path, environment, "--tmpfs", "/var/cache/conda:size=16m").code == 0, "the twin"
+
+
+def test_what_was_read_of_a_package_is_kept_and_half_of_that_is_none(small, mirror, environment, tmp_path):
+    cache = ("--volume", f"{tmp_path}/cache:/var/cache/conda")
+    before = json.loads(fetch(small, tmp_path, environment, *cache).stdout.splitlines()[-1])
+    [kept] = (tmp_path / "cache/distributions").iterdir()
+    content = kept.read_text()
+    kept.write_text(content[:-2])
+    assert json.loads(fetch(small, tmp_path, environment, *cache).stdout.splitlines()[-1]) == before
+    assert kept.read_text() == content
+    kept.write_text('{"kept": "1"}')
+    [held] = json.loads(fetch(small, tmp_path, environment, *cache).stdout.splitlines()[-1]).values()
+    assert held == {"kept": "1"}, "read again, at the price of unpacking it"
+
+
+# --- the index -------------------------------------------------------------------------------------
+
+
+def test_faults_of_the_index_that_pass_are_no_failure_of_the_build(project, mirror, environment):
+    mirror.faults = [Fault("/simple/tabulate", "unavailable", 1), Fault("/files/.*tabulate.*whl$", "truncated", 1)]
+    done = build(project, environment, "--target", "poetry-packages", "--no-cache-filter", "poetry-packages")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert [fault.times for fault in mirror.faults] == [0, 0], "the faults were not met"
+
+
+# --- locking ---------------------------------------------------------------------------------------
+
+IN_LOCKING = {
+    "the channel is not available": (Fault("repodata", "unavailable"), "503|conda found no solution"),
+    "the channel's index is cut short": (Fault("repodata", "truncated"), "conda found no solution"),
+    "the network goes after conda's half": (Fault("/simple/(six|pip)/", "cut"), "Python index does not answer|[Cc]onnect"),
+}
+
+
+@pytest.mark.parametrize("case", IN_LOCKING)
+def test_a_fault_while_locking_loses_nothing(project, mirror, environment, case):
+    fault, message = IN_LOCKING[case]
+    if fault.pattern == "repodata":
+        edit(project, "environment.yml", "  - idna\n", "  - idna\n  - certifi\n")
+    another_package(project)
+    before = project.locks()
+    mirror.faults = [fault]
+    shown = project.make("env-update", fails=True, **environment).output
+    assert re.search(message, shown), shown[-3000:]
+    assert "The locks could not be made; what was there is as it was." in shown
+    assert "Traceback" not in shown and mirror.password not in shown
+    assert project.locks() == before
+    assert not [path.name for path in project.path.iterdir() if path.name.startswith(".locks")]
+
+
+def test_faults_that_pass_while_locking_are_got_over(project, mirror, environment):
+    another_package(project)
+    mirror.faults = [Fault("/simple/six", "unavailable", 1), Fault("/simple/six", "cut", 1)]
+    project.make("env-update", **environment)
+    assert [fault.times for fault in mirror.faults] == [0, 0] and check(project).returncode == 0
+
+
+def test_a_wrong_clock_is_told_by_the_certificates_dates(project, sources, tmp_path):
+    another_package(project)
+    before = project.locks()
+    with gate.running(engine.gateway(engine.find()), tmp_path, expired=True, fresh=True) as mirror:
+        environment = home(tmp_path / "home", written("in .netrc", mirror), mirror)
+        shown = project.make("env-update", fails=True, **environment).output
+    assert "the Python index does not answer: certificate verify failed: certificate has expired" in shown, shown[-3000:]
+    assert project.locks() == before and mirror.served == []
+
+
+@pytest.mark.parametrize("when", ["1970-01-02", "2099-12-31"])
+def test_files_from_another_time_are_locked_and_built_as_ever(project, when):
+    for path in project.path.rglob("*"):
+        if path.is_file():
+            subprocess.run(["touch", "-d", when, path], check=True)
+    assert "up to date" in project.make("env-check").output
+    done = build(project, {}, "--target", "runtime", "--tag", project.runtime, "--no-cache-filter", "project,runtime")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert container.run(project.runtime, "python", "-c", "import sea_ice, idna, tabulate; print('well')") == "well\n"
+
+
+# --- two at once, and kills ------------------------------------------------------------------------
+
+
+def both(project: Project, *words: str) -> list[tuple[int, str]]:
+    """Run the same make twice at the same moment; return (exit code, output) of both, the better first."""
+    command = ["make", "--no-print-directory", f"IMAGE={project.images}", *words]
+    runs = [
+        subprocess.Popen(command, cwd=project.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]  # fmt: skip
+    return sorted((run.wait(), output) for run in runs for output in [run.communicate(timeout=600)[0]])
+
+
+def test_two_real_updates_at_once_are_one_and_a_refusal(project):
+    another_package(project)
+    first, second = both(project, "env-update")
+    assert first[0] == 0 and "Locked." in first[1], first
+    assert second[0] == 2 and "at work here already" in second[1], second
+    assert check(project).returncode == 0 and not (project.path / ".locks-busy").exists()
+
+
+def test_two_builds_at_once_are_both_good(project):
+    assert [code for code, _ in both(project, "build")] == [0, 0]
+    assert container.run(project.runtime, "python", "-c", "import idna, tabulate; print('well')") == "well\n"
+
+
+def test_a_client_that_is_killed_loses_nothing(project, tmp_path):
+    """kill -9 of docker and its plugin, in the middle of the solve; make goes on, and says so."""
+    another_package(project)
+    before = project.locks()
+    program = tmp_path / "bin/docker"
+    program.parent.mkdir()
+    real = shutil.which("docker")
+    program.write_text(
+        f'#!/usr/bin/env bash\n[ "$1 $2" = "buildx build" ] || exec "{real}" "$@"\n'
+        f'setsid "{real}" "$@" & sleep 2; kill -KILL -- "-$!"; wait "$!"\n'
+    )
+    program.chmod(0o755)
+    shown = project.make("env-update", fails=True, PATH=f"{program.parent}:{os.environ['PATH']}").output
+    assert "what was there is as it was" in shown and project.locks() == before
+    assert not [path.name for path in project.path.iterdir() if path.name.startswith(".locks")]
+    project.make("env-update")
+    assert check(project).returncode == 0 and project.locks() != before
+
+
+LOST = {
+    "inconsistent graph state": ("ERROR: failed to solve: failed to get edge: inconsistent graph state", False),
+    "no state": (
+        "ERROR: failed to solve: failed to compute cache key: failed to get state for index 0 on [env 1/1] RUN x",
+        False,
+    ),
+    "a layer that is gone": ("ERROR: failed to solve: layer does not exist", True),
+    # seen once, after a kill of the engine: the step was done and in the cache, what it had made was not
+    "a layer that is empty": (
+        "ERROR: failed to solve: lstat /var/lib/docker/tmp/buildkit-mount3975731725/activation: no such file or directory",
+        True,
+    ),
+}
+"""Known faults of BuildKit 0.13, which several builds at once bring out; and whether its cache is to blame."""
+
+
+def lost(folder: Path, words: str, times: int) -> Path:
+    """Make a `docker` whose builds fail so at first; the faults themselves come once in hundreds of builds."""
+    program = folder / "bin/docker"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/usr/bin/env bash\n[ "$1 $2" = "buildx build" ] || exec "{shutil.which("docker")}" "$@"\n'
+        f'echo "$*" >> "{folder}/asked"\n[ "$(wc -l < "{folder}/asked")" -gt {times} ] && exec "{shutil.which("docker")}" "$@"\n'
+        f'echo "#1 [internal] load" >&2; echo "{words}" >&2; exit 1\n'
+    )
+    program.chmod(0o755)
+    return program.parent
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_a_builder_that_lost_its_way_is_asked_once_more(project, tmp_path, case):
+    words, fresh = LOST[case]
+    program = lost(tmp_path, words, 1)
+    # a stage that is soon made, without the cache too
+    command = [project.path / "scripts/docker-build.sh", "--target", "conda-list", "--quiet", "."]
+    path = {**os.environ, "PATH": f"{program}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=project.path, env=path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and words in done.stderr and "; once more" in done.stderr, done
+    assert re.fullmatch(r"sha256:\w{64}\n", done.stdout), "what docker prints is still on standard output"
+    first, second = (tmp_path / "asked").read_text().splitlines()
+    assert second == (first.replace("buildx build", "buildx build --no-cache", 1) if fresh else first)
+
+
+def test_a_builder_is_asked_twice_and_not_for_ever_and_not_for_a_fault_of_the_project(project, tmp_path):
+    program = lost(tmp_path, LOST["a layer that is gone"][0], 9)
+    shown = project.make("build", fails=True, PATH=f"{program}:{os.environ['PATH']}").output
+    assert shown.count("layer does not exist") == 2 and (tmp_path / "asked").read_text().count("\n") == 2
+    (tmp_path / "asked").unlink()
+    program.joinpath("docker").write_text(program.joinpath("docker").read_text().replace("layer does not exist", "no such stage"))
+    assert "once more" not in project.make("build", fails=True, PATH=f"{program}:{os.environ['PATH']}").output
+    assert (tmp_path / "asked").read_text().count("\n") == 1
+
+
+# --- places and files ------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_hard_name_is_as_good_as_any(small, tmp_path):
+    """Blanks, accents, quotes, a comma, a dollar, what a shell would run; Docker itself has no way to mount a colon."""
+    folder = tmp_path / """Sea  Ice é, "q" 'x' #1 $HOME $(touch pwned) `touch pwned` 氷"""
+    shutil.copytree(small.path, folder, symlinks=True)
+    project = Project(folder, f"{IMAGES}-faults")
+    another_package(project)
+    project.make("env-update")
+    assert "up to date" in project.make("env-check").output
+    project.make("build")
+    assert project.make("run", "CMD=ls pyproject.toml").output.splitlines()[-1] == "pyproject.toml"
+    assert not list(tmp_path.rglob("pwned"))
+
+
+DAMAGE = {
+    "cut short": lambda data: data[: len(data) * 2 // 3],
+    "Windows line ends": lambda data: data.replace(b"\n", b"\r\n"),
+    "merge markers": lambda data: data.replace(b"\n", b"\n<<<<<<< HEAD\n", 3),
+    "edited by hand": lambda data: data.replace(b"idna", b"idnb"),
+    "empty": lambda data: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["conda-lock.yml", "conda-linux-64.lock", "poetry.lock"])
+def test_a_damaged_lock_is_refused_by_name(project, name, damage):
+    path = project.path / name
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGE[damage](whole))
+    if path.read_bytes() == whole:
+        pytest.fail("the damage did nothing")
+    asked = check(project)
+    if name == "conda-linux-64.lock" and damage == "Windows line ends":
+        assert asked.returncode == 0, "what the stamp is in is read without them"
+        return
+    assert asked.returncode == 1 and name in asked.stderr and "make env-update" in asked.stderr, asked.stderr
+    assert project.make("build", fails=True, DOCKER_HOST="tcp://127.0.0.1:1").code == 2
+
+
+def test_damaged_locks_are_made_anew(project):
+    """The way out that the message names: the same packages, from two thirds of the old lock."""
+    before = project.locks()
+    for name in ("conda-lock.yml", "poetry.lock"):
+        path = project.path / name
+        path.write_bytes(DAMAGE["cut short"](path.read_bytes()))
+    project.make("env-update")
+    assert check(project).returncode == 0 and project.locks() == before

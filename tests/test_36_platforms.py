@@ -1,0 +1,243 @@
+"""Platforms: one machine locks for all of them, and what differs between them differs on both sides."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+
+from tests.conftest import IMAGES
+from tests.harness import checks, template
+from tests.harness.container import docker, running
+from tests.harness.project import Project
+from tests.test_30_locks import check, edit
+from tests.test_35_relocking import copy, moved
+
+PLATFORMS = {
+    "linux-64": {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"},
+    "linux-aarch64": {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "aarch64"},
+    "osx-arm64": {"sys_platform": "darwin", "platform_system": "Darwin", "platform_machine": "arm64"},
+}
+"""conda's name of each platform, and what Python says of it (PEP 508)."""
+
+COMMON = {"os_name": "posix", "python_version": "3.13", "python_full_version": "3.13.5", "implementation_name": "cpython",
+          "platform_python_implementation": "CPython", "implementation_version": "3.13.5", "platform_release": "",
+          "platform_version": "", "extra": ""}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def locked(template_repository, sources, tmp_path_factory) -> Project:
+    """A project of three platforms, locked with an old numpy."""
+    answers = {"project_name": "Sea Ice", "platforms": list(PLATFORMS)}
+    path = template.render(template_repository, tmp_path_factory.mktemp("platforms") / "project", answers)
+    project = Project(path, f"{IMAGES}-platforms")
+    edit(project, "environment.yml", "  - numpy\n", "  - numpy=2.3.5\n")
+    edit(project, "pyproject.toml", '"pandas>=2.2",', '"pandas>=2.2",\n    "numpy",\n    "scipy",')
+    project.make("env-update")
+    return project
+
+
+@pytest.fixture
+def project(locked, tmp_path) -> Project:
+    """A copy of it, to be changed."""
+    return copy(locked, tmp_path / "project")
+
+
+# --- what holds of the locks of several platforms; each returns a list of problems -----------------
+
+
+def entries(project: Project) -> dict[str, dict[str, dict]]:
+    """Return {platform: {package: entry}} of conda-lock.yml."""
+    document = yaml.safe_load((project.path / "conda-lock.yml").read_text())
+    found = {platform: {} for platform in document["metadata"]["platforms"]}
+    for entry in document["package"]:
+        found[entry["platform"]][entry["name"]] = entry
+    return found
+
+
+def incomplete(project: Project) -> list[str]:
+    """Each explicit lock holds what conda-lock.yml holds for its platform, with hashes, and all that it depends on."""
+    problems = []
+    for platform, packages in entries(project).items():
+        text = (project.path / f"conda-{platform}.lock").read_text()
+        listed = dict(line.split("#") for line in re.findall(r"^http\S+", text, re.M))
+        wanted = {entry["url"]: entry["hash"]["md5"] for entry in packages.values()}
+        problems += [f"{platform}: {url} differs" for url in wanted.keys() ^ listed.keys()]
+        problems += [f"{platform}: another MD5 of {url}" for url in wanted.keys() & listed.keys() if wanted[url] != listed[url]]
+        problems += [f"{platform}: no SHA-256 of {url}" for url in wanted if f" {url.rsplit('/', 1)[-1]}\n" not in text]
+        problems += [f"{platform}: {url}" for url in listed if url.split("/")[-2] not in (platform, "noarch")]
+        needed = {need for entry in packages.values() for need in entry["dependencies"] if not need.startswith("__")}
+        problems += [f"{platform}: {name} is needed and not locked" for name in needed - packages.keys()]
+    return problems
+
+
+def pins(project: Project, platform: str) -> dict[str, str]:
+    """Return {distribution: version} of the pins that hold on a platform."""
+    listed = tomllib.loads((project.path / "pyproject.toml").read_text())["dependency-groups"]["conda"]
+    parsed = [Requirement(line) for line in listed]
+    environment = {**COMMON, **PLATFORMS[platform]}
+    chosen = [item for item in parsed if item.marker is None or item.marker.evaluate(environment)]
+    assert len({item.name for item in chosen}) == len(chosen), "two pins of one name on one platform"
+    return {item.name: str(item.specifier).removeprefix("==") for item in chosen}
+
+
+def poetry_locked(project: Project, platform: str) -> dict[str, str]:
+    """Return {distribution: version} of what poetry.lock has a user of `platform` install (group main)."""
+    found = {}
+    for package in tomllib.loads((project.path / "poetry.lock").read_text())["package"]:
+        marker = package.get("markers", "")
+        marker = marker.get("main", "") if isinstance(marker, dict) else marker
+        if "main" in package["groups"] and (not marker or Marker(marker).evaluate({**COMMON, **PLATFORMS[platform]})):
+            assert package["name"] not in found, f"two versions of {package['name']} on {platform}"
+            found[package["name"]] = package["version"]
+    return found
+
+
+def disagreements(project: Project) -> list[str]:
+    """On each platform the pins are conda's versions there, and poetry.lock has no other."""
+    problems = []
+    for platform, packages in entries(project).items():
+        held, poetry = pins(project, platform), poetry_locked(project, platform)
+        # conda's tzdata, files of the operating system, is not PyPI's
+        packages = {name: entry for name, entry in packages.items() if "python" in entry["dependencies"]}
+        problems += [
+            f"{platform}: {name} is {packages[name]['version']} in conda's lock, {held[name]} in the pin"
+            for name in held.keys() & packages.keys()
+            if held[name] != packages[name]["version"]
+        ]
+        problems += [
+            f"{platform}: {name} is held at {held[name]}, poetry.lock says {poetry[name]}"
+            for name in held.keys() & poetry.keys()
+            if held[name] != poetry[name]
+        ]
+    return problems
+
+
+def test_each_platform_has_a_whole_lock(locked):
+    assert entries(locked).keys() == PLATFORMS.keys()
+    assert incomplete(locked) == []
+    assert {entries(locked)[platform]["scipy"]["version"] for platform in PLATFORMS} == {"1.17.1", "1.16.3"}
+    assert "appnope" in entries(locked)["osx-arm64"] and "appnope" not in entries(locked)["linux-64"]
+
+
+def test_a_lock_with_a_package_less_is_seen(project):
+    """The twin: an explicit lock without one line, and a package that another one needs gone from conda-lock.yml."""
+    lock = project.path / "conda-osx-arm64.lock"
+    lock.write_text(re.sub(r"^http\S+/numpy-.*\n", "", lock.read_text(), flags=re.M))
+    assert any("osx-arm64: https://" in line and "numpy" in line for line in incomplete(project))
+    text = (project.path / "conda-lock.yml").read_text()
+    (project.path / "conda-lock.yml").write_text(re.sub(r"(?<=\n  name: )numpy(?=\n)", "nympy", text))
+    assert any("numpy is needed and not locked" in line for line in incomplete(project))
+
+
+def test_pins_have_markers_exactly_where_platforms_differ(locked):
+    listed = tomllib.loads((locked.path / "pyproject.toml").read_text())["dependency-groups"]["conda"]
+    marked = {Requirement(line).name for line in listed if ";" in line}
+    versions = {name: {pins(locked, platform).get(name) for platform in PLATFORMS} for name in map(name_of, listed)}
+    assert marked == {name for name, found in versions.items() if len(found) > 1} == {"appnope", "scipy"}
+    assert "numpy==2.3.5" in listed
+
+
+def name_of(line: str) -> str:
+    return Requirement(line).name
+
+
+def test_poetry_follows_conda_on_each_platform(locked):
+    assert disagreements(locked) == []
+    assert {platform: poetry_locked(locked, platform)["scipy"] for platform in PLATFORMS} == {
+        "linux-64": "1.17.1", "linux-aarch64": "1.17.1", "osx-arm64": "1.16.3",
+    }  # fmt: skip
+
+
+def test_a_lock_that_mixes_platforms_up_is_seen(project):
+    """The twin: the two versions of scipy exchanged in the pins, then in poetry.lock (which has a third, for other platforms)."""
+    exchange = {"1.17.1": "1.16.3", "1.16.3": "1.17.1"}
+    for file, pattern in (("pyproject.toml", r"(?<=scipy==)[\d.]+"), ("poetry.lock", r'(?<=name = "scipy"\nversion = ")[\d.]+')):
+        path = project.path / file
+        text = path.read_text()
+        path.write_text(re.sub(pattern, lambda match: exchange.get(match[0], match[0]), text))
+        found = [line for line in disagreements(project) if ": scipy " in line]
+        assert {line.split(":")[0] for line in found} == PLATFORMS.keys(), file
+        path.write_text(text)
+
+
+# --- staleness -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_env_check_looks_at_the_lock_of_each_platform(project, platform):
+    lock = project.path / f"conda-{platform}.lock"
+    text = lock.read_text()
+    lock.write_text(text.replace("/pip-", "/pipp-"))
+    asked = check(project)
+    assert asked.returncode == 1 and f"conda-{platform}.lock was cut short or edited" in asked.stderr
+    lock.unlink()
+    asked = check(project)
+    assert asked.returncode == 2 and f"There is no conda-{platform}.lock: run `make env-update`" in asked.stderr
+    lock.write_text(text)
+    assert check(project).returncode == 0
+
+
+def test_a_platform_given_up_loses_its_lock_and_one_taken_up_gets_one(project):
+    """Another answer changes the Dockerfile alone: the locks are stale by that, and nothing else moves."""
+    everything = entries(project)
+    edit(project, "Dockerfile", "linux-64 linux-aarch64 osx-arm64", "linux-64 linux-aarch64")
+    asked = check(project)
+    assert asked.returncode == 1 and "conda-osx-arm64.lock is of a platform that the Dockerfile does not lock for" in asked.stderr
+    project.make("env-update")
+    assert not (project.path / "conda-osx-arm64.lock").exists() and check(project).returncode == 0
+    assert entries(project) == {name: everything[name] for name in ("linux-64", "linux-aarch64")}
+    assert ";" not in str(tomllib.loads((project.path / "pyproject.toml").read_text())["dependency-groups"]["conda"])
+    assert disagreements(project) == []
+
+    edit(project, "Dockerfile", "linux-64 linux-aarch64 --", "linux-64 linux-aarch64 osx-arm64 --")
+    asked = check(project)
+    assert asked.returncode == 2 and "There is no conda-osx-arm64.lock" in asked.stderr
+    project.make("env-update")
+    assert check(project).returncode == 0 and incomplete(project) == disagreements(project) == []
+    assert {name: entries(project)[name] for name in ("linux-64", "linux-aarch64")} == {
+        name: everything[name] for name in ("linux-64", "linux-aarch64")
+    }
+
+
+# --- what moves ------------------------------------------------------------------------------------
+
+
+def test_a_named_package_moves_on_all_platforms_and_then_nothing_changes(project):
+    edit(project, "environment.yml", "  - numpy=2.3.5\n", "  - numpy\n")
+    before = entries(project)
+    rows = moved(project.make("env-update", "PKG=numpy").output)
+    owners = ["Poetry", *(f"conda {platform}" for platform in PLATFORMS)]
+    assert rows == {("numpy", owner): ("2.3.5", "2.4.6") for owner in owners}
+    after = entries(project)
+    for platform in PLATFORMS:
+        assert {name for name in before[platform] if before[platform][name] != after[platform][name]} == {"numpy"}
+    assert disagreements(project) == incomplete(project) == []
+
+    locks = project.locks()
+    assert len(locks) == 6
+    assert "up to date" in project.make("env-update").output and project.locks() == locks
+    assert moved(project.make("env-update", "ALL=1").output) == {}, "numpy was all that was old"
+    assert project.locks() == locks, "solved anew, and the same bytes"
+
+
+# --- the image -------------------------------------------------------------------------------------
+
+
+def test_the_image_holds_its_own_platforms_packages(locked):
+    locked.make("build")
+    try:
+        with running(locked.runtime) as host:
+            assert checks.conda_lock(host, locked) == []
+            # numpy and scipy are named by the project itself: Poetry was asked for them by name, and left conda's
+            assert checks.conda_files(host, locked) == []
+            assert checks.poetry_lock(host, locked, {"main"}) == []
+            shown = host.check_output("%s -c %s", f"{locked.prefix}/bin/python", "import scipy; print(scipy.__version__)")
+            assert shown == "1.17.1"
+            assert not host.run("%s -c 'import appnope'", f"{locked.prefix}/bin/python").succeeded
+    finally:
+        docker("image", "rm", "--force", locked.runtime)

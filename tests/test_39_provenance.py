@@ -1,0 +1,74 @@
+"""The builder's record of a build, as docs/supply-chain.md says that it is made and looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from secrets import token_hex
+
+import pytest
+
+from tests.harness import builder, container, registry, template
+from tests.mirror import images
+from tests.test_37_audit import locked_by_poetry_alone  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def second(sources, tmp_path_factory):
+    """A builder that pushes by itself, and the address of a registry."""
+    folder = tmp_path_factory.mktemp("provenance")
+    with registry.running(folder, sources == "public") as address, builder.running(folder / "builder") as running:
+        yield running, address
+
+
+def documented() -> list[list[str]]:
+    """The commands that the page gives, as words."""
+    page = (template.REPOSITORY / "docs/supply-chain.md").read_text().partition("## Provenance")[2]
+    block = re.search(r"```sh\n(.*?)```", page, re.S)[1]
+    return [line.split() for line in block.splitlines()]
+
+
+def test_the_record_names_bases_arguments_and_steps_and_no_secret(locked_by_poetry_alone, copy_of, second, tmp_path):  # noqa: F811
+    """By the page's own commands, pushed by a real builder into a real registry."""
+    running, address = second
+    project, password = copy_of(locked_by_poetry_alone), f"pw{token_hex(8)}"
+    base = images.python_image(project.minor)
+    container.docker("tag", base, f"{address}/{base}")
+    container.docker("push", "--quiet", f"{address}/{base}")
+    container.docker("image", "rm", f"{address}/{base}")
+    (tmp_path / "netrc").write_text(f"machine nobody.example.com login ada password {password}\n")
+    environment = {**os.environ, **running.environment, "REGISTRY": address, "NETRC": str(tmp_path / "netrc")}
+    project.make("pin-images", REGISTRY=address)
+    digest = (project.path / "base-images.lock").read_text().partition("sha256:")[2].strip()
+
+    def run(words: list[str], **more: str) -> str:
+        words = [word.replace("registry.example.com/group/name", f"{address}/ice") for word in words]
+        # the page has quotes, for the shell; an argument of one's own that holds a password, for the twin
+        command = " ".join(words)
+        done = subprocess.run(
+            ["sh", "-euc", command], cwd=project.path, env={**environment, **more}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    build, inspect = documented()
+    run(build)
+    text = run(inspect)
+    record = json.loads(text)["SLSA"]
+    materials = [(one["uri"], one["digest"]) for one in record["materials"]]
+    assert any("python" in uri and found == {"sha256": digest} for uri, found in materials), materials
+    arguments = record["invocation"]["parameters"]["args"]
+    assert arguments["build-arg:VERSION"] == "0.1.0" and arguments["build-arg:PYTHON_BASE_DIGEST"] == f"sha256:{digest}"
+    steps = json.dumps(record["buildConfig"])
+    assert "install_poetry.py" in steps and "verify.py" in steps
+    assert {secret["id"] for secret in record["invocation"]["parameters"].get("secrets", [])} >= {"netrc"}
+    assert password not in text
+
+    # the twins: an argument is recorded with its value, and without mode=max there are no arguments and steps
+    run([*build[:1], "--build-arg", f"TOKEN={password}", *build[1:]])
+    assert password in run(inspect)
+    run([word for word in build if not word.startswith("--provenance")])
+    short = json.loads(run(inspect))["SLSA"]
+    assert short["materials"] and "install_poetry.py" not in json.dumps(short)

@@ -1,0 +1,179 @@
+"""A fleet of builders: bake gives what make gives, and an empty builder takes the layers of another from a registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from tests.harness import builder, registry, scratch
+from tests.harness.container import docker
+from tests.harness.project import Project
+
+pytestmark = pytest.mark.one_variant
+BASES = ("condaforge/miniforge3:26.3.2-3", "debian:bookworm-slim")
+WRITTEN = "mode=max,compression=zstd,force-compression=true,ignore-error=true"
+INSTALLS = ("install_conda.py", "install_poetry.py", "verify.py")
+"""The steps that take the time: with a shared cache none of them runs on a second builder."""
+
+
+def bake(project: Project, *words: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run scripts/docker-build.sh bake, as the Makefile does."""
+    return subprocess.run(
+        ["scripts/docker-build.sh", "bake", *words], cwd=project.path, env={**os.environ, "IMAGE": project.images, **variables},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def said(project: Project, *words: str, **variables: str) -> dict[str, dict]:
+    """What bake would do, target by target."""
+    done = bake(project, "--print", *words, **variables)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["target"]
+
+
+def id_of(image: str) -> str:
+    return docker("image", "inspect", "--format", "{{.Id}}", image).stdout.strip()
+
+
+def test_bake_describes_what_make_builds(built):
+    """Stages and tags; labels, secrets and proxies as scripts/docker-build.sh finds them for a plain build."""
+    targets = said(built)
+    assert {name: (one["target"], one["tags"]) for name, one in targets.items()} == {
+        "runtime": ("runtime", [built.runtime]), "dev": ("dev", [built.dev])
+    }  # fmt: skip
+    labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", built.runtime).stdout)
+    script = (built.path / "scripts/docker-build.sh").read_text()
+    files = {"pip_conf": "PIP_CONFIG_FILE", "condarc": "CONDARC", "ca": "SSL_CERT_FILE"}
+    for target in targets.values():
+        arguments = target["args"]
+        assert arguments["VERSION"] == labels["org.opencontainers.image.version"]
+        assert arguments["POETRY_LOCK"] == labels["org.couplet.poetry-lock.sha256"]
+        assert arguments["CONDA_LOCK"] == labels["org.couplet.conda-lock.sha256"]
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
+            assert arguments.get(name) == (os.environ.get(name) or None)
+        secrets = dict(re.findall(r'id=(\w+),"src=([^"]+)"', "\n".join(target.get("secret", []))))
+        for secret, variable in files.items():
+            assert f'"{secret}=$' in script, "the twin: a secret of this name is looked for"
+            if os.environ.get(variable):
+                assert secrets[secret] == os.environ[variable]
+        assert not {"cache-from", "cache-to"} & target.keys()
+
+
+def test_a_secret_a_mirror_and_a_cache_reach_every_target(built, tmp_path):
+    strange = tmp_path / 'a, "b"'
+    strange.mkdir()
+    (strange / "netrc").write_text("machine example.com login a password b\n")
+    targets = said(
+        built, "runtime", "dev", "platforms",
+        NETRC=str(strange / "netrc"), REGISTRY="mirror.example.com", CACHE="Example.com/Group/ice:cache", CACHE_WRITE="yes",
+    )  # fmt: skip
+    for name, target in targets.items():
+        assert 'id=netrc,"src=' + str(strange / "netrc").replace('"', '""') + '"' in target["secret"]
+        assert target["args"]["REGISTRY"] == "mirror.example.com/"
+        ref = "type=registry,ref=example.com/group/ice:cache"
+        assert target["cache-from"] == [ref, f"{ref}-dev"]
+        assert target["cache-to"] == [f"{ref}{'-dev' if name == 'dev' else ''},{WRITTEN}"]
+    assert targets["platforms"]["platforms"] == ["linux/amd64"] and targets["platforms"]["output"] == ["type=registry"]
+    # the twin: without writing nothing is written
+    assert "cache-to" not in said(built, CACHE="example.com/ice:cache")["dev"]
+
+
+def test_an_answer_gives_the_platforms(render):
+    folder = render(platforms=["linux-64", "linux-aarch64", "osx-arm64"]).path
+    words = ["docker", "buildx", "bake", "--file", "docker-bake.hcl", "--print", "platforms"]
+    shown = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
+    assert json.loads(shown)["target"]["platforms"]["platforms"] == ["linux/amd64", "linux/arm64"]
+
+
+def test_bake_builds_the_images_that_make_builds(built, copy_of):
+    project = copy_of(built)
+    before = {}
+    for target, image in (("build", project.runtime), ("build-dev", project.dev)):
+        project.make(target)
+        before[image] = id_of(image)
+    docker("image", "rm", "--force", *before)
+    project.make("bake")
+    assert {image: id_of(image) for image in before} == before
+    # the twin: another label, another image
+    (project.path / "docker-bake.hcl").write_text(
+        (project.path / "docker-bake.hcl")
+        .read_text()
+        .replace('["type=docker"]', '["type=docker"]\n    labels = { other = "x" }', 1)
+    )
+    project.make("bake", "TARGETS=runtime")
+    assert id_of(project.runtime) != before[project.runtime]
+
+
+# --- two builders ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def second(sources):
+    """An empty builder, a registry's address, and what names both to make; on the closed network the base images are there too."""
+    with (
+        scratch.on_disk() as folder,
+        registry.running(folder, sources == "public") as address,
+        builder.running(folder / "builder") as engine,
+    ):
+        there = dict(engine.environment)
+        if sources == "mirror":
+            there["REGISTRY"] = address
+            for base in BASES:
+                docker("tag", base, f"{address}/{base}")
+                docker("push", "--quiet", f"{address}/{base}")
+                docker("image", "rm", f"{address}/{base}")
+        yield engine, address, there
+
+
+def ran(output: str) -> set[str]:
+    """The helpers that a build's steps ran, less those of steps that were taken from a cache."""
+    steps = dict(re.findall(r"^#(\d+) \[[^\]]+\] RUN (.*)$", output, re.M))
+    cached = set(re.findall(r"^#(\d+) CACHED$", output, re.M))
+    return {
+        name for number, text in steps.items() if number not in cached for name in re.findall(r"/docker/(\w+\.(?:py|sh))", text)
+    }
+
+
+def test_an_empty_builder_takes_the_layers_of_another(built, copy_of, second):
+    project, (engine, address, there) = copy_of(built), second
+    cache = f"{address}/group/{project.images}:cache"
+
+    # the first builder has nothing: it installs, and leaves its layers in the registry
+    engine.empty()
+    shown = project.make("bake", **there, CACHE=cache, CACHE_WRITE="yes").output
+    assert ran(shown) >= set(INSTALLS)
+
+    # a second one, empty, installs nothing; its image works
+    engine.empty()
+    assert not engine.holds
+    shown = project.make("build", **there, CACHE=cache).output
+    assert not ran(shown) & set(INSTALLS), ran(shown)
+    shown = project.make("build-dev", **there, CACHE=cache).output
+    assert not ran(shown) & set(INSTALLS), ran(shown)
+
+    # and an edit of the code is one layer there too
+    [source] = (project.path / "src").glob("*/__main__.py")
+    source.write_text('print("edited on the second builder")\n')
+    shown = project.make("build", **there, CACHE=cache).output
+    assert not ran(shown), ran(shown)
+    words = ["docker", "run", "--rm", "--network", "none", project.runtime]
+    done = subprocess.run(words, env={**os.environ, **there}, capture_output=True, text=True)
+    assert done.stdout == "edited on the second builder\n", done.stderr
+
+    # the twin: the shared cache taken away, the same builder, empty again, installs
+    engine.empty()
+    shown = project.make("build", **there).output
+    assert ran(shown) >= set(INSTALLS)
+
+
+def test_what_a_step_says_is_read_as_it_is_meant():
+    """The twin of the reading above: a step that ran, one that was cached, one of a helper that nobody asked for."""
+    output = (
+        "#7 [conda-env 3/3] RUN --mount=x /opt/miniforge/bin/python /docker/install_conda.py --locks\n#7 CACHED\n"
+        "#9 [env 1/1] RUN /opt/miniforge/bin/python /docker/verify.py\n#9 DONE 0.4s\n#9 [x] COPY a b\n"
+    )
+    assert ran(output) == {"verify.py"}

@@ -1,0 +1,303 @@
+"""Saturn Cloud: its image builder runs postBuild in a base image, and what comes of it keeps the promises of the Dockerfile.
+
+On the closed network the base image is a stand-in (tests/mirror/README.md). The script runs as the platform runs it: as
+jovyan, in a fresh bash; then the container becomes an image, and nothing that the script exported is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from tests.harness import checks, container, saturn
+from tests.harness.container import derived, docker, running
+from tests.harness.project import Project
+from tests.harness.saturn import PREFIX, OnSaturn
+from tests.harness.variants import variants
+
+CHANGED = f"import sys; sys.path.insert(0, '/docker'); import json, verify; print(json.dumps(verify.changed_files('{PREFIX}')))"
+START = ". /opt/poetry/start.sh"
+Where = Callable[..., str]
+"""Runs a command somewhere and returns what it prints."""
+NUMPY = f"{PREFIX}/lib/python3.*/site-packages/numpy-*.dist-info"
+
+
+@pytest.fixture(scope="session")
+def project(build) -> OnSaturn:
+    """The variant, locked and built by make."""
+    made = build(next(row for row in variants() if row.name == "saturn"))
+    return OnSaturn(made.path, made.images)
+
+
+@pytest.fixture(scope="session")
+def image(project) -> str:
+    """The image that the platform makes of the repository."""
+    with saturn.builder() as builder:
+        saturn.copy(project, builder)
+        shown = saturn.post_build(builder).output
+        assert "    . /opt/poetry/start.sh\n" in shown and "export POETRY_HOME=/opt/poetry\n" in shown
+        saturn.bash(builder, "rm -r /tmp/project")
+        return saturn.commit(builder, f"{project.images}-post:build")
+
+
+@pytest.fixture(scope="session")
+def pasted(project) -> str:
+    """The image that the platform makes of the one script of `make saturn`, with no other file."""
+    project.make("saturn")
+    with saturn.builder() as builder:
+        saturn.post_build(builder, saturn.paste(builder, project.path / "build/postBuild"))
+        return saturn.commit(builder, f"{project.images}-post:pasted")
+
+
+@pytest.fixture(scope="session")
+def registered(project) -> str:
+    """The image of `make saturn-image`, which is registered with the platform."""
+    project.make("saturn-image")
+    return f"{project.images}:saturn"
+
+
+every_way = pytest.mark.parametrize("way", ["image", "pasted", "registered"])
+
+
+def looked_into(project: Project) -> tuple[str, ...]:
+    """Options of a container for what the two below run in it."""
+    return ("--volume", f"{project.path}/docker:/docker:ro", "--volume", f"{project.path}/notebooks:/notebooks:ro")
+
+
+def image_of(name: str, project: Project, *options: str) -> Where:
+    """An image, in a new container."""
+    return lambda *command: container.run(name, *command, options=(*looked_into(project), *options))
+
+
+def builder_of(name: str) -> Where:
+    """A builder as it is: what its script has exported is as much gone as in an image of it, which takes long to make."""
+    return lambda *command: docker("exec", name, *command).stdout
+
+
+def changed_files(where: Where) -> list[str]:
+    """Which files of conda's in the environment are not as conda left them? By the very script that the build uses."""
+    found, looked_at = json.loads(where("/opt/poetry/venv/bin/python", "-B", "-c", CHANGED))
+    assert looked_at > 10_000
+    return found
+
+
+def execute(where: Where) -> list[str]:
+    """What the first cell of the example prints when the platform's own Jupyter, outside of the environment, runs it."""
+    script = (
+        "env -i HOME=/tmp/home /opt/saturncloud/bin/jupyter nbconvert --to notebook --execute --output-dir /tmp --output done.ipynb"
+        " /notebooks/example.ipynb >&2 && cat /tmp/done.ipynb"
+    )
+    cells = [cell for cell in json.loads(where("bash", "-c", script))["cells"] if cell["cell_type"] == "code"]
+    return ["".join(output.get("text", "") or output["data"]["text/plain"]) for cell in cells for output in cell["outputs"]]
+
+
+def test_the_kernels_defaults_are_the_platforms(render):
+    assert render("saturn", hosting="saturn").kernel == {
+        "name": "python3", "display_name": "Python (Sea Ice)", "prefix": "/opt/saturncloud",
+    }  # fmt: skip
+    assert render("own", hosting="saturn", kernel_name="ice").kernel["name"] == "ice"
+    assert not (render("docker").path / "postBuild").exists()
+
+
+@every_way
+def test_the_locks_are_installed_and_condas_files_intact(project, way, request):
+    name = request.getfixturevalue(way)
+    with running(name) as host:
+        assert checks.conda_lock(host, project) == []
+        assert checks.poetry_lock(host, project, {"main"}) == []
+        assert host.run(f"find {PREFIX} -name direct_url.json -path '*numpy*'").stdout == ""
+        assert host.file(PREFIX).user == "jovyan"
+    assert changed_files(image_of(name, project)) == []
+
+
+@every_way
+def test_the_platforms_jupyter_runs_the_notebook_in_the_environment(project, way, request):
+    """Without network, and with the resource's disk mounted over the home folder, as the platform does."""
+    resource = ("--network", "none", "--mount", "type=tmpfs,dst=/home/jovyan,tmpfs-mode=1777")
+    outputs = execute(image_of(request.getfixturevalue(way), project, *resource))
+    assert outputs[0] == f"{PREFIX}\n"
+    assert "slope" in outputs[1]
+
+
+def test_without_post_build_the_same_kernel_is_the_platforms_own(project):
+    """The twin: python3 is there before, and is not the project's."""
+    script = 'env -i HOME=/tmp/home /opt/saturncloud/bin/python -c "$0" \'["python3", ["import sys; print(sys.prefix)"]]\''
+    assert container.run(saturn.BASE, "bash", "-c", script, checks.NOTEBOOK).strip() == "/opt/saturncloud"
+
+
+@every_way
+def test_poetry_is_the_pinned_one_and_knows_the_environment(project, way, request):
+    name, begin = request.getfixturevalue(way), "true" if way == "registered" else START
+    pinned = next(line for line in (project.path / "docker/poetry.txt").read_text().splitlines() if line.startswith("poetry=="))
+    script = (
+        f"{begin}; cd /opt/app; poetry --version; poetry env info --path; poetry config cache-dir; poetry install --only main"
+    )
+    shown = container.run(name, "bash", "-c", script, options=("--network", "none"))
+    assert shown.startswith(f"Poetry (version {pinned.split()[0].removeprefix('poetry==')})\n{PREFIX}\n/opt/poetry/cache\n")
+    assert "No dependencies to install or update" in shown, shown
+    code = f"import sys, {project.package} as p; print(sys.prefix, p.__file__)"
+    found = container.run(name, "bash", "-c", f"{begin}; cd /; python -c '{code}'")
+    assert found.split() == [PREFIX, f"/opt/app/src/{project.package}/__init__.py"]
+
+
+def test_poetry_brings_no_python_of_its_own_onto_the_path(image):
+    assert container.run(image, "ls", "/opt/poetry/bin").split() == ["poetry"]
+    assert container.run(image, "bash", "-c", f"{START}; command -v python").strip() == f"{PREFIX}/bin/python"
+
+
+def test_without_condas_variables_poetry_takes_another_environment(image):
+    """The twin: what CONDA_PREFIX and CONDA_DEFAULT_ENV are for."""
+    for without in ("unset CONDA_PREFIX CONDA_DEFAULT_ENV", "export CONDA_DEFAULT_ENV=base"):
+        shown = container.run(image, "bash", "-c", f"{START}; {without}; cd /opt/app; poetry env info --path", check=False)
+        assert shown.strip() != PREFIX
+
+
+def test_nothing_is_left_in_home_or_tmp(image):
+    """A resource mounts its disk over /home/jovyan: what lay there would be lost."""
+    assert container.run(image, "find", "/tmp", "/home/jovyan", "-mindepth", "1", "-newer", f"{PREFIX}/conda-meta/history") == ""
+    assert container.run(image, "find", "/home/jovyan", "-name", ".c*") == ""
+
+
+def test_a_naive_poetry_install_changes_condas_files_and_is_seen(project, image):
+    """The twin: Poetry as its installer leaves it, in the environment as conda leaves it (python-poetry/poetry#6408)."""
+    conda_left = f'echo \'{{"dir_info": {{}}, "url": "file:///home/conda/numpy"}}\' > $(echo {NUMPY})/direct_url.json'
+    for plugin, intact in (("true", True), ("rm -r /opt/poetry/venv/lib/python3.*/site-packages/conda_first*", False)):
+        with saturn.builder(image, *looked_into(project)) as builder:
+            index = "export POETRY_PYPI_MIRROR_URL=$(python -m pip config get global.index-url || :)"
+            quiet = "export PYTHONDONTWRITEBYTECODE=1 REQUESTS_CA_BUNDLE=${SSL_CERT_FILE-}"
+            install = f"{START}; cd /opt/app; poetry install --only main"
+            # afterwards that file of ours goes again: it is not the one that conda's package brought
+            saturn.bash(builder, f"{conda_left}; {plugin}; {index}; {quiet}; {install}; rm -f {NUMPY}/direct_url.json")
+            seen = changed_files(builder_of(builder))
+        assert (not seen) == intact, seen
+        assert intact or any(line.startswith("numpy: ") for line in seen)
+
+
+def test_a_second_run_changes_nothing(project, image):
+    own = f"*/{project.package.replace('_', '?')}*"  # the project itself: its metadata and its program are written again
+    listing = f"find {PREFIX} /opt/poetry/venv -path '{own}' -prune -o -type f -printf '%p %s %T@\\n' | sort"
+    with saturn.builder(image, *looked_into(project)) as builder:
+        before = saturn.bash(builder, listing).stdout
+        saturn.copy(project, builder)
+        shown = saturn.post_build(builder).output
+        assert f"{PREFIX} is what the locks say already" in shown
+        after = saturn.bash(builder, listing).stdout
+        assert sorted(set(after.splitlines()) - set(before.splitlines())) == []
+        assert changed_files(builder_of(builder)) == []
+        assert execute(builder_of(builder))[0] == f"{PREFIX}\n"
+
+
+def test_an_environment_with_other_things_in_it_is_made_what_the_locks_say(project, image):
+    """A damaged file, a package of nobody's, conda packages that the lock does not name: said, and gone."""
+    damage = f"echo 1 >> $(echo {PREFIX}/lib/python3.*/site-packages/numpy/version.py); {PREFIX}/bin/pip install --quiet toolz"
+    with saturn.builder(image, *looked_into(project)) as builder:
+        saturn.bash(builder, damage)
+        assert changed_files(builder_of(builder))
+        saturn.copy(project, builder)
+        assert "conda: saturn is made anew from the lock; it held " in saturn.post_build(builder).output
+        assert changed_files(builder_of(builder)) == []
+        assert "toolz" not in json.loads(builder_of(builder)(f"{PREFIX}/bin/python", "-c", checks.DISTRIBUTIONS))
+
+
+def test_the_one_script_gives_the_same(project, image, pasted):
+    for code in (checks.DISTRIBUTIONS, checks.RECORDS):
+        one, other = (json.loads(container.run(name, f"{PREFIX}/bin/python", "-c", code)) for name in (image, pasted))
+        assert one == other
+    files = ("cat", "/opt/poetry/start.sh", "/opt/saturncloud/share/jupyter/kernels/python3/kernel.json")
+    assert container.run(image, *files) == container.run(pasted, *files)
+
+
+def test_the_one_script_is_the_same_wherever_it_is_made(project, copy_of):
+    first = project.make("saturn").output
+    assert "Written: build/postBuild" in first
+    digest = hashlib.sha256((project.path / "build/postBuild").read_bytes()).hexdigest()
+    copy = copy_of(project)
+    for file in copy.path.rglob("*.py"):
+        file.touch()
+    (copy.path / "src" / copy.package / ".env").write_text("TOKEN=secret\n")
+    (copy.path / "src" / copy.package / "host.pem").write_text("secret\n")
+    copy.make("saturn")
+    script = (copy.path / "build/postBuild").read_bytes()
+    assert hashlib.sha256(script).hexdigest() == digest
+    # the twin: what belongs into it makes it another
+    code = copy.path / "src" / copy.package / "analysis.py"
+    code.write_text(code.read_text() + "\n# one more line\n")
+    copy.make("saturn")
+    assert (copy.path / "build/postBuild").read_bytes() != script
+
+
+def test_an_address_with_a_password_is_not_packed(project, copy_of):
+    copy = copy_of(project)
+    code = copy.path / "src" / copy.package / "analysis.py"
+    code.write_text(code.read_text() + '\nSOURCE = "https://ada:secret@data.example.org/levels.csv"\n')
+    shutil.rmtree(copy.path / "build", ignore_errors=True)
+    shown = copy.make("saturn", fails=True).output
+    assert f"src/{copy.package}/analysis.py, line" in shown and "an address with a password" in shown
+    assert not list((copy.path / "build").iterdir())
+
+
+def test_a_script_that_was_cut_when_pasted_is_refused(project, tmp_path):
+    project.make("saturn")
+    lines = (project.path / "build/postBuild").read_text().splitlines(keepends=True)
+    (tmp_path / "postBuild").write_text("".join(lines[:200] + lines[220:]))
+    with saturn.builder() as builder:
+        done = saturn.post_build(builder, saturn.paste(builder, tmp_path / "postBuild"), check=False)
+    assert done.code and "cut short or changed" in done.output
+
+
+# --- what is wrong is said ---------------------------------------------------------------------------
+
+WRONG = {
+    "sudo asks for a password": ("USER 0\nRUN rm /etc/sudoers.d/notebook\nUSER 1000", "/opt/poetry cannot be made: "),
+    "there is no sudo": ("USER 0\nRUN rm /usr/bin/sudo\nUSER 1000", "/opt/poetry cannot be made: there is no sudo"),
+    "there is no environment": ("RUN rm -r /opt/saturncloud/envs/saturn", "there is no conda environment `saturn`"),
+    "the environment is root's": ("USER 0\nRUN chown root /opt/saturncloud/envs/saturn\nUSER 1000", "jovyan may not write in"),
+    "conda is elsewhere": ("USER 0\nRUN mv /opt/saturncloud /opt/conda\nUSER 1000", "There is no conda in /opt/saturncloud"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_the_base_image_lacks_is_named(project, case):
+    instructions, message = WRONG[case]
+    # the layers of `derived` are of an image with a plain name
+    docker("tag", saturn.BASE, f"{project.images}-base:saturn")
+    with derived(f"{project.images}-base:saturn", instructions) as base, saturn.builder(base) as builder:
+        saturn.copy(project, builder)
+        done = saturn.post_build(builder, check=False)
+    assert done.code == 1 and message in done.output, done.output
+
+
+def test_a_stale_lock_is_named(project, copy_of):
+    copy = copy_of(project)
+    with (copy.path / "environment.yml").open("a") as file:
+        file.write("  - scikit-learn\n")
+    with saturn.builder() as builder:
+        saturn.copy(copy, builder)
+        done = saturn.post_build(builder, check=False)
+    assert done.code == 1
+    assert "environment.yml has changed since conda-linux-64.lock was made. Run `make env-update`" in done.output
+    assert "make env-update" in copy.make("saturn", fails=True).output, "and a script is not made of it"
+
+
+def test_post_build_alone_says_what_to_do(project, tmp_path):
+    shutil.copy2(project.path / "postBuild", tmp_path / "postBuild")
+    with saturn.builder() as builder:
+        done = saturn.post_build(builder, saturn.paste(builder, tmp_path / "postBuild"), check=False)
+    assert done.code == 1 and "make saturn" in done.output
+
+
+def test_a_lock_that_was_tampered_with_installs_nothing(project, copy_of):
+    """By hash: the twin of both locks being installed."""
+    copy = copy_of(project)
+    lock = copy.path / "conda-linux-64.lock"
+    text = lock.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("# sha256") and "numpy" in line)
+    lock.write_text(text.replace(line, line.replace(line.split()[2], "0" * 64)))
+    with saturn.builder() as builder:
+        saturn.copy(copy, builder)
+        done = saturn.post_build(builder, check=False)
+    assert done.code == 1 and "conda-linux-64.lock was cut short or edited by hand" in done.output
