@@ -101,12 +101,15 @@ def test_the_measured_times_are_of_tests_that_exist(whole):
     assert set(times["tests"]) & set(whole)
 
 
-def test_times_are_measured_without_what_is_shared(tmp_path):
+@pytest.mark.parametrize("processes", [0, 2])
+def test_times_are_measured_without_what_is_shared(tmp_path, processes):
     """A fixture of the session counts once, by itself, and not for the test that happened to be the first."""
     (tmp_path / "test_clock.py").write_text(CLOCKED)
     table = tmp_path / "durations.json"
-    words = ["-p", "tests.harness.parts", f"--durations-to={table}", "-p", "no:cacheprovider", str(tmp_path)]
-    subprocess.run([sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", *words], cwd=template.REPOSITORY, check=True)
+    words = ["-p", "tests.harness.parts", f"--durations-to={table}", "-p", "no:cacheprovider", f"--numprocesses={processes}"]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", *words, tmp_path], cwd=template.REPOSITORY, check=True
+    )
     times = json.loads(table.read_text())
     assert times["shared"] == {"slow": pytest.approx(1.1, abs=0.5)}
     assert list(times["tests"].values()) == [pytest.approx(0.0, abs=0.5)] * 2

@@ -140,6 +140,19 @@ def test_an_engine_that_is_killed_in_a_build(second, project):
     is_good(project)
 
 
+def test_an_engine_that_is_killed_is_a_riddle_without_our_words(second, project):
+    """The twin of the above."""
+    for _ in range(2):
+        edit(project, "scripts/docker-build.sh", '    explain "$@"\n', "")
+    touch(project, "docker/install_conda.py")
+    make = Make(project, "build")
+    make.until("install_conda.py")
+    second.kill()
+    code, said = make.end()
+    second.start()
+    assert code == 2 and "Start Docker" not in said, said
+
+
 def test_an_engine_that_is_killed_while_locking(second, project):
     another_package(project)
     locks = project.locks()
@@ -199,6 +212,10 @@ def test_a_disk_that_is_full_in_a_step(second, cached, left):
     assert re.search(r"Docker's disk has \d+ MB left.*`make docker-prune` makes room on it\.\n", said), said[-3000:]
     assert (cached.locks(), second.image(cached.runtime)) == (locks, image)
     if left > 1_000_000:
+        # the twin: without our own words it is pip's broken connection
+        edit(cached, "docker/network.sh", "trap failed EXIT", ":")
+        assert "MB left" not in cached.make("build", fails=True).output
+        edit(cached, "docker/network.sh", "\n:\n", "\ntrap failed EXIT\n")
         second.room()
     else:
         # the way out that the message names, on the disk as it is

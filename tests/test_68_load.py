@@ -34,13 +34,13 @@ class Held:
     kilobytes: int
     opened: int
 
-    def leaks(self, before: Held, spare: int) -> list[str]:
-        """What is there more than before, in words; `spare` kB of memory may be."""
+    def leaks(self, before: Held, spare: int, files: int = 0) -> list[str]:
+        """What is there more than before, in words; `spare` kB of memory and `files` open files may be."""
         found = [f"process {name}" for name in self.processes if self.processes.count(name) > before.processes.count(name)]
         found += [f"file {path}" for path in self.files if path not in before.files]
         if self.kilobytes > before.kilobytes + spare:
             found.append(f"memory: {before.kilobytes} kB became {self.kilobytes}")
-        if self.opened > before.opened:
+        if self.opened > before.opened + files:
             found.append(f"open files: {before.opened} became {self.opened}")
         return found
 
@@ -69,10 +69,10 @@ def held(name: str, pid: str = "1") -> Held:
     return Held(processes, files, memory, opened)
 
 
-def leaked(name: str, before: Held, spare: int = 256, pid: str = "1", seconds: float = 20) -> list[str]:
+def leaked(name: str, before: Held, spare: int = 256, pid: str = "1", seconds: float = 20, files: int = 0) -> list[str]:
     """What a container holds more than before, once it has had some time to let go of it."""
     deadline = time.monotonic() + seconds
-    while (found := held(name, pid).leaks(before, spare)) and time.monotonic() < deadline:
+    while (found := held(name, pid).leaks(before, spare, files)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return found
 
@@ -314,6 +314,9 @@ def lab(image: str) -> Iterator[tuple[str, int, str]]:
 ROUNDS = 60
 SPARE = 20_000
 """kB that a server may grow by in those rounds: less than 70 a connection. Python's own caches and fragments are some MB."""
+STREAMS = 8
+"""Open files that a server may have more after 60 connections to a kernel: a browser that is gone while the server still opens its four streams
+to the kernel can leave them with jupyter_server (seen once in some twenty runs, four files). A leak of ours would be one a connection."""
 
 
 def test_a_lab_server_under_repeated_connections(with_kernel):
@@ -324,7 +327,7 @@ def test_a_lab_server_under_repeated_connections(with_kernel):
         for _ in range(3):
             use(port, with_kernel, ROUNDS // 3)
         seconds = time.monotonic() - began
-        assert leaked(name, before, SPARE, pid, seconds=60) == []
+        assert leaked(name, before, SPARE, pid, seconds=60, files=STREAMS) == []
     summary.note(f"a lab server: {ROUNDS * 5} connections, 60 of them to a kernel, in {seconds:.0f} s")
 
 
@@ -338,5 +341,5 @@ def test_a_lab_server_that_leaks_is_seen(with_kernel):
         use(port, with_kernel, 4)
         before = held(name, pid)
         use(port, with_kernel, ROUNDS // 2)
-        found = leaked(name, before, SPARE, pid, seconds=2)
+        found = leaked(name, before, SPARE, pid, seconds=2, files=STREAMS)
     assert [line.partition(":")[0] for line in found] == ["memory", "open files"], found

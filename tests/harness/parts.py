@@ -180,7 +180,21 @@ class Clock:
         yield
         self.tests[item.nodeid] = max(0.0, time.monotonic() - began - (self.inside - before))
 
+    def take(self, tests: dict[str, float], shared: dict[str, float]) -> None:
+        """Take another process' times over; of what both made, the longer."""
+        self.tests |= tests
+        for name, spent in shared.items():
+            self.shared[name] = max(spent, self.shared.get(name, 0.0))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node, error) -> None:
+        if told := getattr(node, "workeroutput", {}).get("durations"):
+            self.take(*json.loads(told))
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["durations"] = json.dumps([self.tests, self.shared])
+            return
         file = session.config.getoption("--durations-to")
         old = read(file)
         tests = {test: spent for test, spent in old["tests"].items() if (session.config.rootpath / test.split("::")[0]).exists()}

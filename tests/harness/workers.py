@@ -103,9 +103,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return how many processes `-n auto` is. What is measured runs alone."""
+    """Return how many processes `-n auto` is."""
     number = min(MOST, len(os.sched_getaffinity(0)))
-    return number if number > 1 and not config.getoption("--durations-to") else 0
+    return number if number > 1 else 0
 
 
 @pytest.hookimpl(optionalhook=True)
