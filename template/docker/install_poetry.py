@@ -151,6 +151,7 @@ def main():
         raise BuildError(
             f"uv could not install what poetry.lock names (exit code {code}; see above).\n"
             "A package that cannot be fetched: is the index, or your mirror in pip.conf, in reach?\n"
+            "One that timed out: `timeout = 300` under [global] in pip.conf waits longer.\n"
             "A hash that differs: the download or the lock was tampered with; `make env-update ALL=1` makes the lock anew."
         )
     settle(options.prefix)

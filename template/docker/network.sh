@@ -46,6 +46,8 @@ if [ -s "$secrets/ca" ]; then
     export CONDA_SSL_VERIFY="$secrets/ca"
 fi
 
+# A mirror that fetches a package when it is first asked for says nothing meanwhile: pip waits 15 seconds for a word, uv 30.
+wait=120
 if [ -s "$secrets/pip_conf" ]; then
     export PIP_CONFIG_FILE="$secrets/pip_conf"
     # uv does not read pip.conf, and Poetry needs a plugin to use another index for what it locks.
@@ -59,6 +61,8 @@ if [ -s "$secrets/pip_conf" ]; then
             { on = 0 }
             END { sub(/^ +/, "", value); print value }' "$secrets/pip_conf"
     }
+    timeout=$(pip_setting timeout)
+    wait=${timeout:-$wait} wait=${wait%%.*}
     index=$(pip_setting index-url)
     extra=$(pip_setting extra-index-url)
     if [ -n "$index" ]; then
@@ -67,6 +71,7 @@ if [ -s "$secrets/pip_conf" ]; then
     if [ -n "$extra" ]; then
         export UV_INDEX="$extra"
     fi
-    unset index extra
+    unset timeout index extra
 fi
-unset secrets
+export PIP_DEFAULT_TIMEOUT="$wait" UV_HTTP_TIMEOUT="$wait" POETRY_REQUESTS_TIMEOUT="$wait"
+unset secrets wait

@@ -37,6 +37,14 @@ BRIDGE = "couplet0"
 NETWORKS = ["172.29.240.0/24", "10.213.77.0/24", "192.168.213.0/24"]
 """Private ranges to try for the engine's bridge; the first that this machine does not route yet is taken."""
 
+SETTINGS = {"builder": {"gc": {"enabled": True, "defaultKeepStorage": "20GB"}}}
+"""The private engine's daemon.json: what a builder keeps has a bound, or it grows with each run (a run of all tests leaves some GB)."""
+
+ROOM = 15 << 30
+"""Bytes of disk that a run of all tests is happy with; where there are fewer, the private engine gives its build cache up."""
+LEAST = 5 << 30
+"""Bytes of disk without which nothing is begun: the default project's images, locks and cache are some three GB."""
+
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -60,11 +68,12 @@ class Engine:
 
 def ensure(progress: Progress = print) -> Engine:
     """A working engine: a reachable one, else a private one, installed and started when need be."""
-    found = find()
-    if found:
-        return found
+    engine = find()
     with cache.lock("engine", progress=progress):
-        return _private(progress)[0]
+        engine = engine or _private(progress)[0]
+        if engine.private:
+            make_room(engine, progress)
+    return engine
 
 
 def find() -> Engine | None:
@@ -93,10 +102,31 @@ def session(progress: Progress = print) -> Iterator[Engine]:
                 if started:
                     _session_marker().touch()
         try:
+            if engine.private:
+                with cache.lock("engine", progress=progress):
+                    make_room(engine, progress)
             yield engine
         finally:
             if engine.private:
                 _leave(users)
+
+
+def make_room(engine: Engine, progress: Progress, wanted: int = ROOM, least: int = LEAST) -> None:
+    """Where the private engine's disk is short of `wanted` bytes, delete its unused build cache and nameless images.
+
+    Raises EngineError where it is then still short of `least` bytes: what begins now would break off anywhere.
+    """
+    data = docker(engine, "info", "--format", "{{.DockerRootDir}}").strip()
+    if (free := shutil.disk_usage(data).free) >= wanted:
+        return
+    with cache.step(f"{free / 1e9:.1f} GB left on the disk of {data}: deleting the private engine's build cache", progress):
+        docker(engine, "image", "prune", "--force")
+        docker(engine, "builder", "prune", "--force", "--all")
+    if (free := shutil.disk_usage(data).free) < least:
+        raise EngineError(
+            f"the disk of {data} has {free / 1e9:.1f} GB left, and {least / 1e9:.1f} GB are the least to begin with, even though the private engine "
+            "has given its build cache up.  `docker system df` shows its images; `nox -s mirror -- down` and deleting that folder frees all of it."
+        )
 
 
 def keep() -> None:
@@ -200,8 +230,12 @@ def _start() -> Engine:
     _state().mkdir(parents=True, exist_ok=True)
     _session_marker().unlink(missing_ok=True)
     _pidfile().unlink(missing_ok=True)
+    # a system engine's settings (its data folder, its network) must not leak into this one
+    settings = home / "daemon.json"
+    settings.write_text(json.dumps(SETTINGS) + "\n")
     command = [
         _engine_program(),
+        f"--config-file={settings}",
         f"--data-root={home / 'data'}",
         f"--exec-root={_state() / 'exec'}",
         f"--pidfile={_pidfile()}",
@@ -210,11 +244,6 @@ def _start() -> Engine:
         # no systemd here that could own the containers' control groups
         "--exec-opt=native.cgroupdriver=cgroupfs",
     ]
-    if Path("/etc/docker/daemon.json").exists():
-        # a system engine's settings (its data folder, its network) must not leak into this one
-        own = home / "daemon.json"
-        own.write_text("{}\n")
-        command.append(f"--config-file={own}")
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/", env=_daemon_env()
