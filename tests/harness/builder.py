@@ -142,11 +142,8 @@ def bridged(name: str) -> Iterator[None]:
     """A bridge for an engine, with a way out, for the length of a block. Needs root."""
     # between the look for a range and its use nobody else may find the same one
     with cache.lock("bridge"):
-        # engine's own helper finds a range that this machine does not route
-        network = engine._free_network([*engine.NETWORKS, *RANGES])
-        cache.run(["ip", "link", "add", name, "type", "bridge"])
-        cache.run(["ip", "addr", "add", f"{next(network.hosts())}/{network.prefixlen}", "dev", name])
-        cache.run(["ip", "link", "set", name, "up"])
+        network = engine.free_network([*engine.NETWORKS, *RANGES])
+        engine.add_bridge(name, network)
     forward = ["FORWARD", "-j", "ACCEPT"]
     rules = [
         ["-t", "nat", "POSTROUTING", "-s", str(network), "!", "-o", name, "-j", "MASQUERADE"],

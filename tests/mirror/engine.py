@@ -267,17 +267,26 @@ def _daemon_env() -> dict[str, str]:
 def _bridge() -> None:
     """Make the engine's bridge, if it is not there."""
     shown = subprocess.run(["ip", "-4", "-o", "addr", "show", "dev", BRIDGE], capture_output=True, text=True, check=False)
-    if shown.returncode == 0 and "inet " in shown.stdout:
-        return
-    network = _free_network()
-    address = str(next(network.hosts()))
-    if shown.returncode:
-        cache.run(["ip", "link", "add", BRIDGE, "type", "bridge"], error=EngineError)
-    cache.run(["ip", "addr", "add", f"{address}/{network.prefixlen}", "dev", BRIDGE], error=EngineError)
-    cache.run(["ip", "link", "set", BRIDGE, "up"], error=EngineError)
+    if shown.returncode or "inet " not in shown.stdout:
+        subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
+        add_bridge(BRIDGE, free_network())
 
 
-def _free_network(wanted: Sequence[str] = NETWORKS) -> ipaddress.IPv4Network:
+def add_bridge(name: str, network: ipaddress.IPv4Network) -> None:
+    """Make a bridge for an engine, and set its addresses, the hardware one too.  Needs root.
+
+    A bridge without one of its own takes its ports' lowest.  When that port's container ends, the bridge has another address,
+    and the containers that know it by the old one are without a network for half a minute.
+    """
+    first = next(network.hosts())
+    hardware = "02:42:" + ":".join(f"{byte:02x}" for byte in first.packed)
+    cache.run(["ip", "link", "add", name, "address", hardware, "type", "bridge"], error=EngineError)
+    cache.run(["ip", "addr", "add", f"{first}/{network.prefixlen}", "dev", name], error=EngineError)
+    cache.run(["ip", "link", "set", name, "up"], error=EngineError)
+
+
+def free_network(wanted: Sequence[str] = NETWORKS) -> ipaddress.IPv4Network:
+    """Return the first of some private ranges that this machine does not route yet.  Raises EngineError when it routes them all."""
     routes = json.loads(cache.run(["ip", "-4", "-json", "route", "show", "table", "all"], error=EngineError) or "[]")
     taken = []
     for route in routes:

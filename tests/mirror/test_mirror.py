@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import subprocess
 import tarfile
 import urllib.request
 import zipfile
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.mirror import engine, images, network, package, settings, web
+from tests.mirror import cache, engine, images, network, package, settings, web
 from tests.mirror.engine import Engine
 
 CREATE = """
@@ -112,6 +115,31 @@ def test_debian_has_no_trust_of_this_machine(on: Engine) -> None:
     """The slim image has no CA bundle at all, like the real one, so a build must bring it."""
     shown = engine.docker(on, "run", "--rm", images.DEBIAN, "bash", "-c", "ls /etc/ssl/certs/ca-certificates.crt 2>&1 || true")
     assert "No such file" in shown
+
+
+@pytest.mark.parametrize("kind", ["an engine's", "the twin: without an address of its own"])
+def test_a_bridge_keeps_its_address_when_a_container_ends(on: Engine, kind: str) -> None:
+    """Or the other containers' connections time out, now and then, as long as they remember the old one."""
+    if not on.private:
+        pytest.skip("an engine of the user's own has a bridge that is not ours")
+    name, port = (f"{word}{os.getpid()}" for word in ("cpltb", "cpltv"))
+    ip = functools.partial(cache.run, error=RuntimeError)
+    network = engine.free_network(["10.213.79.0/24", "172.29.249.0/24", *engine.NETWORKS])
+    address = Path("/sys/class/net", name, "address")
+    try:
+        if kind == "an engine's":
+            engine.add_bridge(name, network)
+        else:
+            ip(["ip", "link", "add", name, "type", "bridge"])
+        before = address.read_text()
+        ip(["ip", "link", "add", port, "address", "02:00:00:00:00:01", "type", "veth", "peer", "name", f"{port}x"])
+        ip(["ip", "link", "set", port, "master", name])
+        during = address.read_text()
+        ip(["ip", "link", "delete", port])
+        assert (before == during) == (kind == "an engine's")
+    finally:
+        subprocess.run(["ip", "link", "delete", port], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
 
 
 def test_the_web_server_answers_for_a_part_of_a_file(on: Engine) -> None:
