@@ -122,21 +122,23 @@ def test_faults_of_the_index_that_pass_are_no_failure_of_the_build(project, mirr
     assert [fault.times for fault in mirror.faults] == [0, 0], "the faults were not met"
 
 
-PATIENCE = {"": (33, True), "timeout = 2.5\n": (9, False)}
-"""A line of pip.conf -> seconds without a word from the index (uv by itself gives up after 30), and whether that is waited for."""
+def test_an_index_that_is_silent_for_a_while_is_waited_for(project, sources, tmp_path):
+    """As a mirror is that fetches a package when it is first asked for; uv by itself gives up after 30 seconds."""
 
+    def built(name: str, seconds: float, setting: str = "") -> subprocess.CompletedProcess:
+        with gate.running(engine.gateway(engine.find()), tmp_path, fresh=True) as mirror:
+            mirror.faults = [Fault("/files/.*tabulate.*whl$", "slow", seconds=seconds)]
+            files = written("in .netrc", mirror)
+            files[".config/pip/pip.conf"] += setting
+            user = home(tmp_path / name, files, mirror)
+            return build(project, user, "--target", "poetry-packages", "--no-cache-filter", "poetry-packages")
 
-@pytest.mark.parametrize("setting", PATIENCE)
-def test_an_index_that_is_silent_for_a_while_is_waited_for(project, mirror, environment, setting):
-    """As a mirror is that fetches a package when it is first asked for."""
-    seconds, good = PATIENCE[setting]
-    with (Path(environment["HOME"]) / ".config/pip/pip.conf").open("a") as file:
-        file.write(setting)
-    mirror.faults = [Fault("/files/.*tabulate.*whl$", "slow", seconds=seconds)]
-    done = build(project, environment, "--target", "poetry-packages", "--no-cache-filter", "poetry-packages")
-    assert (done.returncode == 0) == good, done.stdout[-3000:]
-    if not good:
-        assert "timed out" in done.stdout and "`timeout = 300` under [global] in pip.conf" in done.stdout, done.stdout[-3000:]
+    done = built("patient", 33)
+    assert done.returncode == 0, done.stdout[-3000:]
+    # the twin, whose pip.conf says how long
+    done = built("not", 5, "timeout = 1.5\n")
+    assert done.returncode, done.stdout[-3000:]
+    assert "timed out" in done.stdout and "`timeout = 300` under [global] in pip.conf" in done.stdout, done.stdout[-3000:]
 
 
 # --- locking ---------------------------------------------------------------------------------------
