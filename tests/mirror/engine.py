@@ -37,10 +37,10 @@ BRIDGE = "couplet0"
 NETWORKS = ["172.29.240.0/24", "10.213.77.0/24", "192.168.213.0/24"]
 """Private ranges to try for the engine's bridge; the first that this machine does not route yet is taken."""
 
-SETTINGS = {"builder": {"gc": {"enabled": True, "defaultKeepStorage": "20GB"}}}
-"""The private engine's daemon.json: what a builder keeps has a bound, or it grows with each run (a run of all tests leaves some GB)."""
+SETTINGS = {"builder": {"gc": {"enabled": True, "defaultKeepStorage": "30GB"}}}
+"""The private engine's daemon.json: what a builder keeps has a bound, or it grows with each run (a run of all tests leaves 20 GB)."""
 
-ROOM = 15 << 30
+ROOM = 25 << 30
 """Bytes of disk that a run of all tests is happy with; where there are fewer, the private engine gives its build cache up."""
 LEAST = 5 << 30
 """Bytes of disk without which nothing is begun: the default project's images, locks and cache are some three GB."""
