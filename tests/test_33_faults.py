@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,9 @@ def test_an_index_that_is_silent_for_a_while_is_waited_for(project, sources, tmp
     """As a mirror is that fetches a package when it is first asked for; uv by itself gives up after 30 seconds."""
 
     def built(name: str, seconds: float, setting: str = "") -> subprocess.CompletedProcess:
+        # a step of its own: of two that are the same, at the same time, BuildKit runs one, whatever their secrets
+        with (project.path / "poetry.lock").open("a") as lock:
+            lock.write(f"# {uuid.uuid4()}\n")
         with gate.running(engine.gateway(engine.find()), tmp_path, fresh=True) as mirror:
             mirror.faults = [Fault("/files/.*tabulate.*whl$", "slow", seconds=seconds)]
             files = written("in .netrc", mirror)

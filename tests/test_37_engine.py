@@ -207,6 +207,16 @@ def test_a_disk_that_is_full_in_a_step(second, cached, left):
     """pip takes it for a network that fails, Python for a missing folder: so the step itself says what room there is."""
     touch(cached, "docker/install_conda.py")
     locks, image = cached.locks(), second.image(cached.runtime)
+    if left < 1_000_000:
+        # something old in the cache, as there is on a disk that has filled up: else there is no more room than the build takes
+        old = f"FROM {images.DEBIAN}\nRUN head -c 500000000 /dev/zero > /{uuid.uuid4()}\n"
+        subprocess.run(
+            ["docker", "buildx", "build", "--output", "type=cacheonly", "-"],
+            input=old,
+            text=True,
+            check=True,
+            capture_output=True,
+        )
     second.fill(left)
     said = cached.make("build", fails=True).output
     assert re.search(r"Docker's disk has \d+ MB left.*`make docker-prune` makes room on it\.\n", said), said[-3000:]
