@@ -33,11 +33,6 @@ PACKAGES = {
 }
 """The distributions' own names of engine, client, buildx and Compose."""
 
-NEWER = "forky"
-"""Debian 14: its engine is that of Docker's users now, and needs only the C library of Debian 12 (decision 79)."""
-FROM_NEWER = ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "containerd", "tini-static"]
-"""What Debian 12 takes from there; everything else it has itself."""
-
 BRIDGE = "couplet0"
 NETWORKS = ["172.29.240.0/24", "10.213.77.0/24", "192.168.213.0/24"]
 """Private ranges to try for the engine's bridge; the first that this machine does not route yet is taken."""
@@ -213,15 +208,13 @@ def _install(progress: Progress) -> None:
         if not debian.candidate("docker.io"):
             # a fresh machine has no package lists yet
             debian.update(progress)
+        release = None
         if debian.major(debian.candidate("docker.io")) < OLDEST:
             if distribution != "debian":
                 raise EngineError(_advice("and the docker.io package of this release is too old"))
-            debian.add_newer(progress, NEWER)
-            wanted = [*(f"{name}/{NEWER}" for name in FROM_NEWER), *(name for name in wanted if name not in FROM_NEWER)]
-            if not debian.installed("systemd"):
-                # the engine's package makes its group with a tool of systemd's, which there is without systemd
-                wanted.append("systemd-standalone-sysusers")
-        debian.install(wanted, progress)
+            debian.add_newer(progress)
+            release = debian.NEWER
+        debian.install(wanted, progress, release=release)
     except debian.AptError as error:
         raise EngineError(_advice(f"and apt could not install one: {error}")) from error
 
