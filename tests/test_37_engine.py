@@ -219,7 +219,9 @@ def test_a_disk_that_is_full_in_a_step(second, cached, left):
         )
     second.fill(left)
     said = cached.make("build", fails=True).output
-    assert re.search(r"Docker's disk has \d+ MB left.*`make docker-prune` makes room on it\.\n", said), said[-3000:]
+    # with half a megabyte it can be the copy of the helpers already that finds no room: then Docker says so itself
+    named = re.search(r"Docker's disk has \d+ MB left.*`make docker-prune` makes room on it\.\n", said)
+    assert named or (left < 1_000_000 and FULL in said), said[-3000:]
     assert (cached.locks(), second.image(cached.runtime)) == (locks, image)
     if left > 1_000_000:
         # the twin: without our own words it is pip's broken connection
