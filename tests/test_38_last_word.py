@@ -93,9 +93,9 @@ install first > /tmp/log 2>&1 || {{ cat /tmp/log; exit 1; }}
 cd /var/cache/conda/unpacked
 echo 'half = True' >> wheel-*/site-packages/wheel/__init__.py
 rm wheel-*/site-packages/wheel/__main__.py
-# what was found is printed, whatever it is: the test reads it
 install second > /tmp/log 2>&1 || echo "the installation failed"
 cd /opt/conda/envs/second/lib/python3.*/site-packages/wheel
+# what these two print is what the test reads: a count of 0 and a file that is missing are answers, and end with an error
 grep -c 'half = True' __init__.py || true
 ls __main__.py || true
 """

@@ -69,10 +69,10 @@ class Engine:
 def ensure(progress: Progress = print) -> Engine:
     """A working engine: a reachable one, else a private one, installed and started when need be."""
     engine = find()
-    with cache.lock("engine", progress=progress):
-        engine = engine or _private(progress)[0]
-        if engine.private:
-            make_room(engine, progress)
+    if engine is None:
+        with cache.lock("engine", progress=progress):
+            engine = _private(progress)[0]
+    make_room(engine, progress)
     return engine
 
 
@@ -102,9 +102,7 @@ def session(progress: Progress = print) -> Iterator[Engine]:
                 if started:
                     _session_marker().touch()
         try:
-            if engine.private:
-                with cache.lock("engine", progress=progress):
-                    make_room(engine, progress)
+            make_room(engine, progress)
             yield engine
         finally:
             if engine.private:
@@ -114,14 +112,21 @@ def session(progress: Progress = print) -> Iterator[Engine]:
 def make_room(engine: Engine, progress: Progress, wanted: int = ROOM, least: int = LEAST) -> None:
     """Where the private engine's disk is short of `wanted` bytes, delete its unused build cache and nameless images.
 
-    Raises EngineError where it is then still short of `least` bytes: what begins now would break off anywhere.
+    An engine that is not ours is left alone.  Raises EngineError where the disk is then still short of `least` bytes: what begins
+    now would break off anywhere.
     """
-    data = docker(engine, "info", "--format", "{{.DockerRootDir}}").strip()
-    if (free := shutil.disk_usage(data).free) >= wanted:
+    if not engine.private:
         return
-    with cache.step(f"{free / 1e9:.1f} GB left on the disk of {data}: deleting the private engine's build cache", progress):
-        docker(engine, "image", "prune", "--force")
-        docker(engine, "builder", "prune", "--force", "--all")
+    data = docker(engine, "info", "--format", "{{.DockerRootDir}}").strip()
+    if shutil.disk_usage(data).free >= wanted:
+        return
+    with cache.lock("engine", progress=progress):
+        # another process may just have made room
+        if (free := shutil.disk_usage(data).free) >= wanted:
+            return
+        with cache.step(f"{free / 1e9:.1f} GB left on the disk of {data}: deleting the private engine's build cache", progress):
+            docker(engine, "image", "prune", "--force")
+            docker(engine, "builder", "prune", "--force", "--all")
     if (free := shutil.disk_usage(data).free) < least:
         raise EngineError(
             f"the disk of {data} has {free / 1e9:.1f} GB left, and {least / 1e9:.1f} GB are the least to begin with, even though the private engine "

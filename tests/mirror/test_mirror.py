@@ -120,6 +120,7 @@ def test_debian_has_no_trust_of_this_machine(on: Engine) -> None:
 @pytest.mark.parametrize("kind", ["an engine's", "the twin: without an address of its own"])
 def test_a_bridge_keeps_its_address_when_a_container_ends(on: Engine, kind: str) -> None:
     """Or the other containers' connections time out, now and then, as long as they remember the old one."""
+    # making a bridge needs root, which only who has made a private engine is known to be; and an engine of the user's own is on none of ours
     if not on.private:
         pytest.skip("an engine of the user's own has a bridge that is not ours")
     name, port = (f"{word}{os.getpid()}" for word in ("cpltb", "cpltv"))
