@@ -15,7 +15,7 @@ from .cache import Progress
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 NEWER = "trixie"
-"""Debian 13: its Docker engine is new enough, and needs only the C library of Debian 12."""
+"""Debian 13, whose tools need only the C library of Debian 12."""
 
 
 class AptError(RuntimeError):
@@ -92,27 +92,38 @@ def update(progress: Progress) -> None:
         cache.run(["apt-get", "-qq", "update"], error=AptError, env=_environment())
 
 
-def add_newer(progress: Progress) -> None:
-    """Add the newer Debian to apt's sources, at a priority that changes nothing by itself."""
+def add_newer(progress: Progress, release: str = NEWER) -> None:
+    """Add a newer Debian to apt's sources, at a priority that changes nothing by itself.
+
+    Raises ``AptError``, and leaves the sources as they were, where its package lists cannot be read.
+    """
     signed_by = f"Signed-By: {KEYRING}\n" if _same_host_is_signed_by() else ""
-    source = Path(f"/etc/apt/sources.list.d/couplet-{NEWER}.sources")
-    preference = Path(f"/etc/apt/preferences.d/couplet-{NEWER}")
-    text = f"Types: deb\nURIs: {archive_uri()}\nSuites: {NEWER}\nComponents: main\n{signed_by}"
-    # 100: never chosen over an installed or a native version, only with `-t`
-    pin = f"Package: *\nPin: release n={NEWER}\nPin-Priority: 100\n"
+    source = Path(f"/etc/apt/sources.list.d/couplet-{release}.sources")
+    preference = Path(f"/etc/apt/preferences.d/couplet-{release}")
+    text = f"Types: deb\nURIs: {archive_uri()}\nSuites: {release}\nComponents: main\n{signed_by}"
+    # 100: never chosen over an installed or a native version, only where the release is asked for
+    pin = f"Package: *\nPin: release n={release}\nPin-Priority: 100\n"
     if source.exists() and source.read_text() == text and preference.exists():
         return
     preference.write_text(pin)
     source.write_text(text)
-    update(progress)
-
-
-def install(packages: list[str], progress: Progress, *, release: str | None = None) -> None:
-    """Install packages without their recommendations, and without starting any service."""
-    if not all(candidate(package) for package in packages):
+    try:
         update(progress)
-    target = ["-t", release] if release else []
-    words = ["apt-get", "-y", "-qq", "--no-install-recommends", *target, "install", *packages]
+    except AptError:
+        # a source that cannot be read would stop each later update
+        source.unlink()
+        preference.unlink()
+        raise
+
+
+def install(packages: list[str], progress: Progress) -> None:
+    """Install packages without their recommendations, and without starting any service.
+
+    `name/release` is a package of that release; what it depends on comes from this machine's own, where that will do.
+    """
+    if not all(candidate(package.partition("/")[0]) for package in packages):
+        update(progress)
+    words = ["apt-get", "-y", "-qq", "--no-install-recommends", "install", *packages]
     with cache.step(f"apt-get install {' '.join(packages)}", progress), _no_services():
         cache.run(words, error=AptError, env=_environment(), stdin=subprocess.DEVNULL)
 

@@ -33,6 +33,14 @@ PACKAGES = {
 }
 """The distributions' own names of engine, client, buildx and Compose."""
 
+_PACKAGES = ["docker.io", "docker-cli", "docker-buildx", "docker-compose", "containerd"]
+NEWER = {"forky": [*_PACKAGES, "tini-static"], debian.NEWER: _PACKAGES}
+"""What Debian 12 takes from which release; everything else it has itself.
+
+Debian 14's engine is that of Docker's users now, and needs only the C library of Debian 12 (decision 79). Where it can't be had,
+Debian 13's will do.
+"""
+
 BRIDGE = "couplet0"
 NETWORKS = ["172.29.240.0/24", "10.213.77.0/24", "192.168.213.0/24"]
 """Private ranges to try for the engine's bridge; the first that this machine does not route yet is taken."""
@@ -213,15 +221,31 @@ def _install(progress: Progress) -> None:
         if not debian.candidate("docker.io"):
             # a fresh machine has no package lists yet
             debian.update(progress)
-        release = None
-        if debian.major(debian.candidate("docker.io")) < OLDEST:
-            if distribution != "debian":
-                raise EngineError(_advice("and the docker.io package of this release is too old"))
-            debian.add_newer(progress)
-            release = debian.NEWER
-        debian.install(wanted, progress, release=release)
+        if debian.major(debian.candidate("docker.io")) >= OLDEST:
+            debian.install(wanted, progress)
+        elif distribution == "debian":
+            _install_newer(wanted, progress)
+        else:
+            raise EngineError(_advice("and the docker.io package of this release is too old"))
     except debian.AptError as error:
         raise EngineError(_advice(f"and apt could not install one: {error}")) from error
+
+
+def _install_newer(wanted: list[str], progress: Progress) -> None:
+    # one that is there, perhaps from a newer Debian already, would be moved to the newest if it were named
+    here = [name for name in wanted if name not in _PACKAGES and not debian.installed(name)]
+    if not debian.installed("systemd"):
+        # the engine's package makes its group with a tool of systemd's, which there is without systemd
+        here.append("systemd-standalone-sysusers")
+    failures = []
+    for release, names in NEWER.items():
+        try:
+            debian.add_newer(progress, release)
+            return debian.install([*(f"{name}/{release}" for name in names), *here], progress)
+        except debian.AptError as error:
+            failures.append(f"{release}: {error}")
+            progress(failures[-1])
+    raise debian.AptError("\n".join(failures))
 
 
 def _engine_program() -> str:
