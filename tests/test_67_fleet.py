@@ -144,12 +144,15 @@ def second(sources):
 
 
 def ran(output: str) -> set[str]:
-    """The helpers that a build's steps ran, less those of steps that were taken from a cache."""
-    steps = dict(re.findall(r"^#(\d+) \[[^\]]+\] RUN (.*)$", output, re.M))
-    cached = set(re.findall(r"^#(\d+) CACHED$", output, re.M))
-    return {
-        name for number, text in steps.items() if number not in cached for name in re.findall(r"/docker/(\w+\.(?:py|sh))", text)
-    }
+    """The helpers that the steps of one build or several ran, less those of steps that were taken from a cache."""
+    found = set()
+    # each build numbers its steps anew
+    for build in re.split(r"^#1 \[", output, flags=re.M):
+        steps = dict(re.findall(r"^#(\d+) \[[^\]]+\] RUN (.*)$", build, re.M))
+        cached = set(re.findall(r"^#(\d+) CACHED$", build, re.M))
+        new = [text for number, text in steps.items() if number not in cached]
+        found |= {name for text in new for name in re.findall(r"/docker/(\w+\.(?:py|sh))", text)}
+    return found
 
 
 def test_an_empty_builder_takes_the_layers_of_another(built, copy_of, second):
@@ -184,9 +187,12 @@ def test_an_empty_builder_takes_the_layers_of_another(built, copy_of, second):
 
 
 def test_what_a_step_says_is_read_as_it_is_meant():
-    """The twin of the reading above: a step that ran, one that was cached, one of a helper that nobody asked for."""
+    """The twin of the reading above: a step that ran, one that was cached, one of a helper that nobody asked for; a second build."""
     output = (
+        "#1 [internal] load build definition\n#1 DONE 0.0s\n"
         "#7 [conda-env 3/3] RUN --mount=x /opt/miniforge/bin/python /docker/install_conda.py --locks\n#7 CACHED\n"
         "#9 [env 1/1] RUN /opt/miniforge/bin/python /docker/verify.py\n#9 DONE 0.4s\n#9 [x] COPY a b\n"
     )
     assert ran(output) == {"verify.py"}
+    assert ran(output + output.replace("#9 DONE 0.4s", "#9 CACHED")) == {"verify.py"}
+    assert ran(output + output.replace("#7 CACHED\n", "")) == {"verify.py", "install_conda.py"}
