@@ -111,7 +111,7 @@ def test_times_are_measured_without_what_is_shared(tmp_path, processes):
         [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", *words, tmp_path], cwd=template.REPOSITORY, check=True
     )
     times = json.loads(table.read_text())
-    assert times["shared"] == {"slow": pytest.approx(1.1, abs=0.5)}
+    assert times["shared"] == {"test_clock.py::slow": pytest.approx(1.1, abs=0.5)}
     assert list(times["tests"].values()) == [pytest.approx(0.0, abs=0.5)] * 2
 
 
@@ -203,6 +203,38 @@ def test_what_shares_something_long_is_one_unit():
     assert together(workers.units(needs, shared | {"report": 20.0})) == {frozenset("abcdef")}
 
 
+NEEDS_OF_ALL = """
+import json, pytest, sys
+from tests.harness import parts
+
+class Asks:
+    def pytest_collection_finish(self, session):
+        needs = parts.needs_of(session.items, parts.read()["shared"])
+        print("needs:", json.dumps({test: sorted(names) for test, names in needs.items()}))
+
+sys.exit(pytest.main(["--collect-only", "-qq"], plugins=[Asks()]))
+"""
+
+
+def test_no_unit_is_half_of_the_suite(monkeypatch):
+    """Else one process would do most of the work, and the others wait for it."""
+    words = [sys.executable, "-c", NEEDS_OF_ALL]
+    shown = subprocess.run(words, cwd=template.REPOSITORY, capture_output=True, text=True, check=True).stdout
+    needs = {test: frozenset(names) for test, names in json.loads(re.search("^needs: (.*)$", shown, re.M)[1]).items()}
+    times = parts.read()
+
+    def longest() -> float:
+        made: dict[str, list[str]] = {}
+        for test, unit in workers.units(needs, times["shared"]).items():
+            made.setdefault(unit, []).append(test)
+        return max(parts.seconds(tests, needs, times) for tests in made.values())
+
+    assert longest() < parts.seconds(needs, needs, times) / 2
+    # the twin: kept together by what each process makes, most tests are one unit
+    monkeypatch.setattr(workers, "EACH", set())
+    assert longest() > parts.seconds(needs, needs, times) / 2
+
+
 DISTRIBUTED = """
 import os, time, pytest
 
@@ -225,7 +257,7 @@ def test_alone(number):
 PLUGINS = """
 from tests.harness import parts
 pytest_plugins = ["tests.harness.parts", "tests.harness.summary", "tests.harness.workers"]
-parts.read = lambda: {"tests": {}, "shared": {"long": 60.0}}
+parts.read = lambda: {"tests": {}, "shared": {"test_work.py::long": 60.0}}
 """
 
 

@@ -110,9 +110,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--durations-to", type=Path, metavar="FILE", help="measure, and write into this file")
 
 
-def shared_name(fixture: str, node: str, param: Any = None) -> list[str]:
-    """Return under which names a fixture may be in the table of what is shared: a variant's is the variant's."""
-    return [param.name] if isinstance(param, Variant) else [fixture, f"{node.split('::')[0]}::{fixture}"]
+def shared_name(definition: pytest.FixtureDef, param: Any = None) -> str:
+    """Return under which name a fixture is in the table of what is shared: a variant's is the variant's, and one of a file has its file's."""
+    if isinstance(param, Variant):
+        return param.name
+    return f"{definition.baseid}::{definition.argname}" if definition.baseid.endswith(".py") else definition.argname
 
 
 def needs_of(items: list[pytest.Item], shared: dict[str, float]) -> Needs:
@@ -125,7 +127,7 @@ def needs_of(items: list[pytest.Item], shared: dict[str, float]) -> Needs:
         # what is made for each test is not shared, whatever its name
         defined = item._fixtureinfo.name2fixturedefs
         fixtures = [f for f in item.fixturenames if f in defined and defined[f][-1].scope in ("session", "module")]
-        names = [name for fixture in fixtures for name in shared_name(fixture, item.nodeid, params.get(fixture))]
+        names = [shared_name(defined[fixture][-1], params.get(fixture)) for fixture in fixtures]
         built = {param.name for param in params.values() if isinstance(param, Variant)}
         found[item.nodeid] = frozenset(name for name in names if name in shared or name in built)
     return found
@@ -170,8 +172,7 @@ class Clock:
         spent = time.monotonic() - began
         alone = spent - (self.inside - before)
         self.inside = before + spent
-        names = shared_name(fixturedef.argname, request.node.nodeid, getattr(request, "param", None))
-        name = names[-1] if fixturedef.scope == "module" else names[0]
+        name = shared_name(fixturedef, getattr(request, "param", None))
         self.shared[name] = max(alone, self.shared.get(name, 0.0))
 
     @pytest.hookimpl(hookwrapper=True)

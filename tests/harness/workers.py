@@ -27,6 +27,8 @@ MOST = 2
 """Processes of `-n auto`: more of them would wait for the one engine."""
 LONG = 5.0
 """Seconds: what takes less is rather made in each process than keeps tests together."""
+EACH = {"package_sources"}
+"""What nearly every test needs and each process makes: kept together by it, all of them would be one unit."""
 
 
 def units(needs: parts.Needs, shared: dict[str, float]) -> dict[str, str]:
@@ -44,7 +46,7 @@ def units(needs: parts.Needs, shared: dict[str, float]) -> dict[str, str]:
 
     for test, names in needs.items():
         for name in names:
-            if shared.get(name, parts.BUILD) >= LONG:
+            if name not in EACH and shared.get(name, parts.BUILD) >= LONG:
                 found[root(test)] = root(first.setdefault(name, test))
     return {test: root(test) for test in needs}
 
