@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import testinfra
 from testinfra.host import Host
@@ -49,7 +51,10 @@ def running(image: str, *options: str, command: tuple[str, ...] = ("sleep", "inf
 def derived(image: str, instructions: str) -> Iterator[str]:
     """An image made of `image` and some Dockerfile instructions: how tests break what should hold."""
     name = f"{image.replace(':', '-')}-derived:{abs(hash(instructions))}"
-    docker("buildx", "build", "--quiet", "--tag", name, "-", stdin=f"FROM {image}\n{instructions}\n")
+    # a folder, since buildx 0.29 leaves two files behind for each Dockerfile that it reads from standard input
+    with tempfile.TemporaryDirectory() as context:
+        (Path(context) / "Dockerfile").write_text(f"FROM {image}\n{instructions}\n")
+        docker("buildx", "build", "--quiet", "--tag", name, context)
     try:
         yield name
     finally:
