@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -51,8 +52,9 @@ def is_debian_like() -> bool:
     return "debian" in (fields.get("ID", ""), *fields.get("ID_LIKE", "").split())
 
 
+@functools.cache
 def sources() -> list[Source]:
-    """apt's own binary archives, from its own configuration."""
+    """apt's own binary archives, from its own configuration; asked once, since apt takes seconds where it keeps no cache."""
     lines = cache.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"], error=AptError
     ).splitlines()
@@ -90,6 +92,7 @@ def update(progress: Progress) -> None:
     """Read the package lists."""
     with cache.step("apt-get update", progress):
         cache.run(["apt-get", "-qq", "update"], error=AptError, env=_environment())
+    sources.cache_clear()
 
 
 def add_newer(progress: Progress, release: str = NEWER) -> None:

@@ -13,19 +13,19 @@ from .engine import Engine
 
 def image(on: Engine, debian_key: str, progress: Progress) -> None:
     """Make the image; a note where the distribution has no kustomize."""
-    package = "kustomize"
-    if debian.os_release().get("ID") == "debian" and debian.codename() != debian.NEWER:
-        debian.add_newer(progress)
-        package = f"kustomize/{debian.NEWER}"
-    if not debian.candidate("kustomize"):
-        progress("apt has no kustomize here: `make deploy-render` needs the real image")
-        return
 
     def fill(context: Path) -> None:
-        cache.run(["apt-get", "download", "-qq", package], cwd=context)
+        package = "kustomize"
+        if debian.os_release().get("ID") == "debian" and debian.codename() != debian.NEWER:
+            debian.add_newer(progress)
+            package = f"kustomize/{debian.NEWER}"
+        cache.run(["apt-get", "download", "-qq", package], cwd=context, error=debian.AptError)
         [archive] = context.glob("kustomize_*.deb")
         cache.run(["dpkg", "-x", str(archive), str(context / "package")])
         shutil.copy(context / "package/usr/bin/kustomize", context)
 
-    with tempfile.TemporaryDirectory(dir=cache.root()) as scratch:
-        images.build(on, images.KUSTOMIZE, "kustomize.Dockerfile", Path(scratch), [debian_key], progress, fill)
+    try:
+        with tempfile.TemporaryDirectory(dir=cache.root()) as scratch:
+            images.build(on, images.KUSTOMIZE, "kustomize.Dockerfile", Path(scratch), [debian_key], progress, fill)
+    except debian.AptError as error:
+        progress(f"apt has no kustomize here: `make deploy-render` needs the real image ({error})")

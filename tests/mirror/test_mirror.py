@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.mirror import cache, engine, images, network, package, settings, web
+from tests.mirror import cache, debian, engine, images, network, package, settings, web
 from tests.mirror.engine import Engine
 
 CREATE = """
@@ -115,6 +115,18 @@ def test_debian_has_no_trust_of_this_machine(on: Engine) -> None:
     """The slim image has no CA bundle at all, like the real one, so a build must bring it."""
     shown = engine.docker(on, "run", "--rm", images.DEBIAN, "bash", "-c", "ls /etc/ssl/certs/ca-certificates.crt 2>&1 || true")
     assert "No such file" in shown
+
+
+def test_a_release_that_cannot_be_had_leaves_apts_sources_as_they_were() -> None:
+    """Or no later `apt-get update` of this machine's would end well."""
+    # apt is the machine's own: only root may give it a source, and only Debian's archive has Debian's releases
+    if os.geteuid() != 0 or debian.os_release().get("ID") != "debian":
+        pytest.skip("needs root on Debian")
+    folders = [Path("/etc/apt/sources.list.d"), Path("/etc/apt/preferences.d")]
+    before = {path: path.read_bytes() for folder in folders for path in folder.iterdir()}
+    with pytest.raises(debian.AptError, match="nosuch"):
+        debian.add_newer(print, "nosuch")
+    assert {path: path.read_bytes() for folder in folders for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("kind", ["an engine's", "the twin: without an address of its own"])
