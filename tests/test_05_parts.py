@@ -224,10 +224,7 @@ def test_no_unit_is_half_of_the_suite(monkeypatch):
     times = parts.read()
 
     def longest() -> float:
-        made: dict[str, list[str]] = {}
-        for test, unit in workers.units(needs, times["shared"]).items():
-            made.setdefault(unit, []).append(test)
-        return max(parts.seconds(tests, needs, times) for tests in made.values())
+        return max(parts.seconds(tests, needs, times) for tests in together(workers.units(needs, times["shared"])))
 
     assert longest() < parts.seconds(needs, needs, times) / 2
     # the twin: kept together by what each process makes, most tests are one unit

@@ -122,6 +122,22 @@ def test_bake_builds_the_images_that_make_builds(built, copy_of):
     assert id_of(project.runtime) != before[project.runtime]
 
 
+def asked(output: str) -> list[set[str]]:
+    """The references that each build looked for layers in."""
+    return [set(re.findall(r"^#\d+ (?:\[\w+\] )?importing cache manifest from (\S+)$", build, re.M)) for build in builds(output)]
+
+
+def test_each_image_looks_for_layers_in_its_own_reference_and_one_after_the_other(built, copy_of):
+    """See docs/decisions/0080. Nothing listens there: the builder says so, and builds without."""
+    project, cache = copy_of(built), "127.0.0.1:1/ice:cache"
+    both = [{cache}, {f"{cache}-dev"}]
+    for target, expected in {"build": both[:1], "build-dev": both[1:], "bake": both}.items():
+        assert asked(project.make(target, CACHE=cache).output) == expected, target
+    # the twin: an option goes to one build of both
+    done = bake(project, "--progress=plain", "runtime", "dev", CACHE=cache)
+    assert asked(done.stdout + done.stderr) == [set.union(*both)]
+
+
 # --- two builders ----------------------------------------------------------------------------------
 
 
@@ -143,11 +159,15 @@ def second(sources):
         yield engine, address, there
 
 
+def builds(output: str) -> list[str]:
+    """What each build said, where several did: each numbers its steps anew."""
+    return re.split(r"^#1 \[", output, flags=re.M)[1:]
+
+
 def ran(output: str) -> set[str]:
     """The helpers that the steps of one build or several ran, less those of steps that were taken from a cache."""
     found = set()
-    # each build numbers its steps anew
-    for build in re.split(r"^#1 \[", output, flags=re.M):
+    for build in builds(output):
         steps = dict(re.findall(r"^#(\d+) \[[^\]]+\] RUN (.*)$", build, re.M))
         cached = set(re.findall(r"^#(\d+) CACHED$", build, re.M))
         new = [text for number, text in steps.items() if number not in cached]
