@@ -103,6 +103,33 @@ def test_the_kernels_defaults_are_the_platforms(render):
     assert not (render("docker").path / "postBuild").exists()
 
 
+SETTINGS = "import sys; sys.path.insert(0, '/docker'); import json, saturn; print(json.dumps(saturn.network()))"
+INDEX = "index-url = https://example.com/simple\nextra-index-url =\n    https://example.com/a\n    https://example.com/b\n"
+TIMEOUTS = ("PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", "POETRY_REQUESTS_TIMEOUT")
+
+
+@pytest.mark.parametrize("place", ["/etc/pip.conf", "/home/jovyan/.config/pip/pip.conf", "/opt/saturncloud/pip.conf"])
+def test_pips_settings_in_the_base_image_hold_for_uv_and_poetry_too(render, tmp_path, place):
+    """As in builds, which tests/test_33_faults.py holds to it: the addresses, and how long a slow mirror is waited for."""
+
+    def settings(pip_conf: str, *options: str) -> dict[str, str]:
+        (tmp_path / "pip.conf").write_text(f"[global]\n{pip_conf}")
+        volumes = [f"--volume={helpers}:/docker:ro", f"--volume={tmp_path}/pip.conf:{place}:ro"]
+        words = ("/opt/saturncloud/bin/python", "-B", "-c", SETTINGS)
+        return json.loads(container.run(saturn.BASE, *words, options=(*volumes, *options)))
+
+    helpers = render(hosting="saturn").path / "docker"
+    found = settings(f"{INDEX}timeout = 300.5\n")
+    assert {found[name] for name in TIMEOUTS} == {"300"}
+    assert found["UV_DEFAULT_INDEX"] == found["POETRY_PYPI_MIRROR_URL"] == "https://example.com/simple"
+    assert found["UV_INDEX"] == "https://example.com/a https://example.com/b"
+    # the twins: a variable has the last word, and no setting is none
+    found = settings("timeout = 300\n", "--env", "PIP_DEFAULT_TIMEOUT=7")
+    assert {found[name] for name in TIMEOUTS} == {"7"}
+    found = settings("")
+    assert {found[name] for name in TIMEOUTS} == {"120"} and "UV_DEFAULT_INDEX" not in found
+
+
 @every_way
 def test_the_locks_are_installed_and_condas_files_intact(project, way, request):
     name = request.getfixturevalue(way)
