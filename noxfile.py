@@ -39,7 +39,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Everything, on real images, in two processes. `-- --part 2/4` runs a part, `-- -n 0` one thing at a time,
+    """Everything, on real images, in three processes. `-- --part 2/4` runs a part, `-- -n 0` one thing at a time,
 
     `-- --durations-to tests/durations.json` measures.
     """

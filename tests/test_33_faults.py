@@ -256,8 +256,18 @@ LOST = {
         "ERROR: failed to solve: lstat /var/lib/docker/tmp/buildkit-mount3975731725/activation: no such file or directory",
         True,
     ),
+    "a layer without its folder": (
+        "ERROR: failed to build: failed to solve: failed to prepare jm5b6d1x as yog5uoat: invalid output path: "
+        "stat /var/lib/docker/overlay2/knjjcjwh: no such file or directory",
+        True,
+    ),
+    "a step on such a layer": (
+        "ERROR: failed to build: failed to solve: process x did not complete successfully: error creating overlay mount to "
+        "/var/lib/docker/overlay2/l6pva5q2/merged: no such file or directory",
+        True,
+    ),
 }
-"""Known faults of BuildKit 0.13, which several builds at once bring out; and whether its cache is to blame."""
+"""Known faults of BuildKit, which several builds at once bring out; and whether its cache is to blame."""
 
 
 def lost(folder: Path, words: str, times: int) -> Path:
@@ -285,6 +295,7 @@ def test_a_builder_that_lost_its_way_is_asked_once_more(project, tmp_path, case)
     assert re.fullmatch(r"sha256:\w{64}\n", done.stdout), "what docker prints is still on standard output"
     first, second = (tmp_path / "asked").read_text().splitlines()
     assert second == (first.replace("buildx build", "buildx build --no-cache", 1) if fresh else first)
+    assert ("`docker builder prune --all` empties it" in done.stderr) == fresh
 
 
 def test_a_builder_is_asked_twice_and_not_for_ever_and_not_for_a_fault_of_the_project(project, tmp_path):

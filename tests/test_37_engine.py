@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -38,10 +39,14 @@ def second(sources: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[v
         summary.note(f"NOT TESTED: faults of the engine itself ({Path(__file__).name}): {reason}")
         pytest.skip(f"no engine can be started here to be killed: {reason}")
     with victim.running(tmp_path_factory.mktemp("victim"), DISK) as running:
-        for name in (images.DEBIAN, images.MINIFORGE):
-            if images.state(engine.find(), name) != "missing":
-                running.load(name)
+        load_bases(running)
         yield running
+
+
+def load_bases(second: victim.Victim) -> None:
+    for name in (images.DEBIAN, images.MINIFORGE):
+        if images.state(engine.find(), name) != "missing":
+            second.load(name)
 
 
 @pytest.fixture
@@ -291,6 +296,66 @@ def test_a_private_engine_whose_disk_is_short_gives_its_cache_up(second, cached)
     assert second.image(cached.runtime) == image
     with pytest.raises(engine.EngineError, match=r"GB left.* are the least to begin with"):
         engine.make_room(on, said.append, wanted=1 << 60, least=1 << 60)
+
+
+# --- a private engine that was killed is started anew -------------------------------------------------
+
+
+def test_what_a_killed_build_left_mounted_is_let_go_before_a_start(second, cached):
+    """Or the next engine deletes layers through the mounts, and its collector takes mounted ones away."""
+    touch(cached, "docker/install_conda.py")
+    make = Make(cached, "build")
+    make.until("install_conda.py")
+    second.kill()
+    make.end()
+    assert mounted(second) != [], "the twin: without settle they stay"
+    assert "damaged" not in second.settle() and mounted(second) == []
+    second.start()
+    # what was built before is there as it was
+    assert "CACHED" in cached.make("build").output
+    is_good(cached)
+
+
+def mounted(second: victim.Victim) -> list[str]:
+    """What is mounted below the data of the second engine, as its namespace sees it."""
+    shown = subprocess.run([*second.inside, "cat", "/proc/1/mounts"], capture_output=True, text=True, check=True).stdout
+    return [line for line in shown.splitlines() if f" {second.data}/" in line]
+
+
+LOSE = """
+import collections, os, pathlib, re, shutil, sys
+layers = pathlib.Path(sys.argv[1], "overlay2")
+below = [os.readlink(layers / link).split("/")[1] for file in layers.glob("*/lower") for link in file.read_text().split(":")]
+[(lost, _)] = collections.Counter(name for name in below if re.fullmatch(sys.argv[2], name)).most_common(1)
+shutil.rmtree(layers / lost)
+"""
+"""Deletes the layer of a kind on which most others lie: a base image's has a name of 64 digits, a step's one of 25."""
+
+
+@pytest.mark.parametrize(("kind", "name"), [("a base image's", r"\w{64}"), ("a step's", r"\w{25}")])
+def test_an_engine_that_has_lost_a_layer_begins_anew(second, cached, monkeypatch, kind, name):
+    image = second.image(cached.runtime)
+    second.kill()
+    assert "damaged" not in second.settle(), "a whole one is left alone"
+    second.start()
+    assert second.image(cached.runtime) == image
+    second.kill()
+    subprocess.run([*second.inside, sys.executable, "-c", LOSE, str(second.data), name], check=True)
+    second.start()
+    touch(cached, "docker/install_conda.py")
+    # what users see, on an engine of their own: a step's can be made again, a base image's not
+    said = cached.make("build", fails=kind == "a base image's").output
+    assert "no such file or directory" in said and "without its cache, which names a layer that is gone" in said
+    second.kill()
+    said = second.settle()
+    assert "the private engine's data is damaged (layer " in said and "starting with empty data" in said, said
+    second.start()
+    assert second.image(cached.runtime) == ""
+    monkeypatch.undo()
+    load_bases(second)
+    monkeypatch.setenv("DOCKER_HOST", second.environment["DOCKER_HOST"])
+    cached.make("build")
+    is_good(cached)
 
 
 # --- make and the client are killed ----------------------------------------------------------------

@@ -175,8 +175,9 @@ def ran(output: str) -> set[str]:
     return found
 
 
-def test_an_empty_builder_takes_the_layers_of_another(built, copy_of, second):
-    project, (engine, address, there) = copy_of(built), second
+def test_an_empty_builder_takes_the_layers_of_another(small, copy_of, second):
+    """The layers of the default project are some ten times as large; `nox -s bench -- fleet` has those."""
+    project, (engine, address, there) = copy_of(small), second
     cache = f"{address}/group/{project.images}:cache"
 
     # the first builder has nothing: it installs, and leaves its layers in the registry

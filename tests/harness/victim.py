@@ -5,7 +5,7 @@ leaves behind (containerd, half a build), and its mounts go with it, whatever en
 of its own in a file, which can be full.
 
 Its keeper is a process of root's, which takes orders by its standard input, a line each, and takes everything away at
-the input's end: start, kill, fill BYTES (so many are left), room. It answers each with a line.
+the input's end: start, kill, settle, fill BYTES (so many are left), room. It answers each with a line.
 
     python -m tests.harness.victim NAME FILE BYTES GROUP
 """
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from tests.harness import builder, template
 from tests.harness.project import Done
+from tests.mirror import store
 
 SECONDS = 60
 """How long the engine may take to answer."""
@@ -40,6 +41,7 @@ class Victim:
     def __init__(self, name: str, keeper: subprocess.Popen) -> None:
         self.environment = {"DOCKER_HOST": f"unix://{RUN / name}/docker.sock"}
         self.log = RUN / name / "dockerd.log"
+        self.data = _data(RUN / name)
         self.keeper = keeper
         # a command that begins so sees the engine's disk, as on a machine whose own it is
         self.inside = [*_ROOT, "nsenter", f"--mount=/proc/{(RUN / name / 'inside').read_text()}/ns/mnt", "--"]
@@ -55,6 +57,12 @@ class Victim:
     def kill(self) -> None:
         """SIGKILL for the daemon, and for nothing else of it."""
         self.order("kill")
+
+    def settle(self) -> str:
+        """Do, while it is down, what the harness does with the private engine's data before a start. Returns what that said."""
+        before = self.log.stat().st_size
+        self.order("settle")
+        return self.log.read_text(errors="replace")[before:]
 
     def fill(self, left: int) -> None:
         """Leave this many bytes of room on the disk."""
@@ -157,6 +165,11 @@ def keep(name: str, disk: str, size: str, group: str) -> None:
         Path(disk).unlink(missing_ok=True)
 
 
+def _data(state: Path) -> Path:
+    # not the disk itself, so that an engine's data can be unmounted and deleted without it
+    return state / "disk" / "data"
+
+
 def _bridge(name: str) -> str:
     return "cplt" + name.removeprefix("victim-")
 
@@ -176,12 +189,14 @@ def _remove_group(folder: Path) -> None:
 
 def inside(name: str, disk: str, size: str, group: str) -> None:
     """The first process of the namespaces: its end is the end of all that is in them."""
-    state, data = RUN / name, RUN / name / "data"
-    data.mkdir()
+    state, disk_of_it = RUN / name, RUN / name / "disk"
+    # seen from outside too, where there is no disk
+    _data(state).mkdir(parents=True)
     # not a tmpfs: where that is full, who has mapped a file of it dies of SIGBUS, as no disk makes anybody do
     subprocess.run(["truncate", f"--size={size}", disk], check=True)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", disk], check=True)
-    subprocess.run(["mount", "-o", "loop", disk, data], check=True)
+    subprocess.run(["mount", "-o", "loop", disk, disk_of_it], check=True)
+    _data(state).mkdir()
     if Path("/run/containerd").is_dir():
         # an engine that finds the system's containerd there would share it
         subprocess.run(["mount", "-t", "tmpfs", "couplet", "/run/containerd"], check=True)
@@ -205,10 +220,13 @@ def inside(name: str, disk: str, size: str, group: str) -> None:
                     daemon.kill()
                     daemon.wait()
                     daemon = None
+                case ["settle"]:
+                    with (state / "dockerd.log").open("a") as log:
+                        store.settle(_data(state), lambda line: print(line, file=log))
                 case ["fill", left]:
-                    _fill(data / "filler", int(left))
+                    _fill(disk_of_it / "filler", int(left))
                 case ["room"]:
-                    (data / "filler").unlink(missing_ok=True)
+                    (disk_of_it / "filler").unlink(missing_ok=True)
                 case _:
                     raise ValueError(order)
         except Exception as error:
@@ -232,7 +250,7 @@ def _daemon(state: Path, name: str, group: str) -> subprocess.Popen:
     settings = state / "daemon.json"
     settings.write_text(json.dumps({}))
     command = [
-        builder.program(), f"--config-file={settings}", f"--data-root={state}/data", f"--exec-root={state}/exec",
+        builder.program(), f"--config-file={settings}", f"--data-root={_data(state)}", f"--exec-root={state}/exec",
         f"--pidfile={state}/pid", f"--host=unix://{state}/docker.sock", f"--group={group}", f"--bridge={_bridge(name)}",
         "--iptables=false", "--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent=/{name}",
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 """The suite in several processes at once, those of pytest-xdist. A pytest plugin (decision 0070).
 
-    -n 2        two processes; `nox -s tests` says `-n auto`, which is two where there are two cores
+    -n 2        two processes; `nox -s tests` says `-n auto`, which is three where there are two cores
     -n 0        one, as without
 
 What shares a build runs in one process, and what takes longest begins first, both by tests/durations.json. A test marked `alone`, which
@@ -23,8 +23,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.harness import parts, summary
 
-MOST = 2
-"""Processes of `-n auto`: more of them would wait for the one engine."""
+MOST = 3
+"""Processes of `-n auto`: one more than cores, since a third of a test's time is waiting; more would wait for the one engine."""
 LONG = 5.0
 """Seconds: what takes less is rather made in each process than keeps tests together."""
 EACH = {"package_sources"}
@@ -106,8 +106,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return how many processes `-n auto` is."""
-    number = min(MOST, len(os.sched_getaffinity(0)))
-    return number if number > 1 else 0
+    cores = len(os.sched_getaffinity(0))
+    return min(MOST, cores + 1) if cores > 1 else 0
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cache, debian
+from . import cache, debian, store
 
 Progress = Callable[[str], None]
 
@@ -202,7 +202,7 @@ def _private(progress: Progress) -> tuple[Engine, bool]:
     progress("no Docker engine in reach: a private one is set up (the distribution's packages, no system service)")
     _install(progress)
     with cache.step("start of the private engine", progress):
-        return _start(), True
+        return _start(progress), True
 
 
 def _advice(reason: str) -> str:
@@ -252,7 +252,8 @@ def _engine_program() -> str:
     return shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
 
 
-def _start() -> Engine:
+def _start(progress: Progress) -> Engine:
+    store.settle(folder() / "data", progress, error=EngineError)
     _bridge()
     home = folder()
     log = home / "dockerd.log"
@@ -342,6 +343,8 @@ def _stop() -> bool:
         time.sleep(0.1)
     for path in (_socket(), _pidfile(), _session_marker()):
         path.unlink(missing_ok=True)
+    # a build that was at work has left its mounts, and the folder could not be deleted
+    store.let_go(folder() / "data", error=EngineError)
     subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
     return True
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
+import shutil
 import subprocess
 import tarfile
 import urllib.request
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.mirror import cache, debian, engine, images, network, package, settings, web
+from tests.mirror import cache, debian, engine, images, network, package, settings, store, web
 from tests.mirror.engine import Engine
 
 CREATE = """
@@ -153,6 +155,37 @@ def test_a_bridge_keeps_its_address_when_a_container_ends(on: Engine, kind: str)
     finally:
         subprocess.run(["ip", "link", "delete", port], capture_output=True, check=False)
         subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
+
+
+def test_the_private_engines_cache_has_its_bound(on: Engine) -> None:
+    """As its builder says itself: without one it would keep what each run leaves (decision 0077)."""
+    if not on.private:
+        pytest.skip("an engine of the user's own keeps what its user says")
+    shown = engine.docker(on, "buildx", "inspect", "default")
+    # the last rule is the one for all that is left; older clients have another word, and reckon in powers of ten
+    kept = re.findall(r"(?:Reserved Space|Keep Bytes): +(\S+)", shown)
+    assert kept and kept[-1] in {"30GiB", "30GB", "27.94GiB"}, shown
+
+
+@pytest.mark.parametrize("kind", ["with", "the twin: without"])
+def test_what_a_dead_engine_left_mounted_is_unmounted(on: Engine, tmp_path: Path, kind: str) -> None:
+    """A deletion would go through it; tests/test_37_engine.py has the real thing, in a namespace of its own."""
+    # mounting needs root, which only who has made a private engine is known to be
+    if not on.private:
+        pytest.skip("an engine of the user's own is started by its user")
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer/file").touch()
+    data = tmp_path / "a data\\folder"
+    (data / "tmp/mount").mkdir(parents=True)
+    cache.run(["mount", "--bind", tmp_path / "layer", data / "tmp/mount"])
+    try:
+        said: list[str] = []
+        if kind == "with":
+            store.settle(data, said.append)
+        shutil.rmtree(data, ignore_errors=True)
+        assert (tmp_path / "layer/file").exists() == (kind == "with") and said == []
+    finally:
+        store.let_go(data.parent)
 
 
 def test_the_web_server_answers_for_a_part_of_a_file(on: Engine) -> None:
