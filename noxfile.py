@@ -122,7 +122,7 @@ def bench(session: nox.Session) -> None:
     """Couplet, the seeds' ways and the floor on the same work, in one run; `-- --rounds 1` for a glance."""
     install(session, "bench")
     module, words = "bench", session.posargs
-    if words and words[0] in ("fleet", "harness", "scale"):
+    if words and words[0] in ("fleet", "harness", "scale", "steps"):
         module, words = f"bench.{words[0]}", words[1:]
     session.run("python", "-m", module, *words)
 

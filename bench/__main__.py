@@ -3,6 +3,7 @@
     nox -s bench                    everything, as the committed result was made (about 45 minutes on 2 cores)
     nox -s bench -- --rounds 1      a glance
     nox -s bench -- --only couplet floor
+    nox -s bench -- steps           where a cold build's seconds go (bench/steps.py)
     nox -s bench -- fleet           a second builder that takes the first one's layers (bench/fleet.py)
     nox -s bench -- scale           what a hundred projects cost, by those figures (bench/scale.py)
     nox -s bench -- harness --caches warm       what the tests themselves cost (bench/harness.py)

@@ -140,3 +140,27 @@ def growth(rows: list[dict]) -> None:
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     _save(figure, "bench-growth")
+
+
+def steps(builds: dict[str, list[dict]]) -> None:
+    """When does which step of a build run? One panel a build, one bar a step, the first at the top."""
+    _style()
+    heights = [len(found) for found in builds.values()]
+    figure, panels = plt.subplots(
+        len(builds), 1, figsize=(8, 0.24 * sum(heights) + 1.2 * len(builds)), sharex=True, height_ratios=heights, squeeze=False
+    )
+    for axes, (title, found) in zip(panels[:, 0], builds.items(), strict=True):
+        rows = range(len(found), 0, -1)
+        lengths = [step["ended"] - step["began"] for step in found]
+        axes.barh(rows, lengths, left=[step["began"] for step in found], color=COLOURS["couplet"], height=0.7)
+        for row, step, length in zip(rows, found, lengths, strict=True):
+            axes.annotate(
+                f"{length:.1f}", (step["ended"], row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
+            )
+        axes.set_yticks(list(rows), [step["name"] for step in found], fontsize=8)
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.margins(x=0.06, y=0.02)
+        axes.set_xlim(left=0)
+    panels[-1, 0].set_xlabel("seconds from the build's begin")
+    figure.tight_layout()
+    _save(figure, "bench-steps")

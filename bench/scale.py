@@ -81,6 +81,7 @@ def tables(of: dict[str, float]) -> dict[str, str]:
     seconds = {
         "fleet_cold": "a cold build on an empty builder, base images pulled too",
         "fleet_from_cache": "the same on an empty builder, layers from the shared cache",
+        "fleet_pull": "for comparison: an empty engine pulls that image, ready-made",
         "fleet_edit_second": "after an edit of the code, on a builder that lasts",
     }
     lengths = {

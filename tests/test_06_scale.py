@@ -13,7 +13,9 @@ def test_the_page_and_the_picture_are_what_the_script_makes():
     assert scale.PICTURE.read_text() == scale.picture(of)
 
 
-@pytest.mark.parametrize("measure", ["fleet_cold", "fleet_from_cache", "fleet_edit_second", "pull_image_bytes", "cache_bytes"])
+@pytest.mark.parametrize(
+    "measure", ["fleet_cold", "fleet_from_cache", "fleet_pull", "fleet_edit_second", "pull_image_bytes", "cache_bytes"]
+)
 def test_another_figure_is_another_page(measure):
     """The twin: none of the figures is only decoration."""
     of = scale.measured()

@@ -281,8 +281,9 @@ def test_an_activation_script_that_fails_stops_the_build(scripted, tmp_path):
     assert f"`conda activate {project.prefix}` failed (exit code 3)" in shown
 
 
+@pytest.mark.alone
 def test_activation_costs_a_millisecond_and_conda_activate_does_not(scripted):
-    """The target is five milliseconds over the bare program; `conda activate` is the twin. Of the quickest runs: others work here."""
+    """The target is five milliseconds over the bare program; `conda activate` is the twin. Of the quickest runs: other programs work here."""
     rows = {(row["measure"], row["system"]): row["min"] for row in start.rows(scripted.images, runs=20)}
     for door in ("start", "exec"):
         bare = rows[f"{door}_bare", "couplet"]
