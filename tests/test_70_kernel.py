@@ -110,7 +110,7 @@ def test_make_lab_serves_the_kernel_to_who_has_the_token(with_kernel):
         server.wait(timeout=30)
 
 
-def answer_of(address: str, seconds: float = 20) -> dict:
+def answer_of(address: str, seconds: float = 60) -> dict:
     """Return the JSON at an address, which may not be listened on yet."""
     deadline = time.monotonic() + seconds
     while True:
