@@ -25,9 +25,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.harness import network
-from tests.mirror import web
 
-from . import docker, growth, measure, report, start
+from . import docker, growth, measure, report, start, workload
 
 RESULTS = Path(__file__).parent / "results/latest.json"
 ENOUGH = 5
@@ -56,11 +55,7 @@ def main() -> int:
     say = partial(print, flush=True)
 
     with network.ready(options.network, say) as sources:
-        address = "https://conda.anaconda.org"
-        if sources == "mirror":
-            from tests.mirror import engine
-
-            address = web.alias(engine.find())
+        address = workload.channel(sources)
         found = machine()
         taken = measure.Taken()
         with tempfile.TemporaryDirectory(prefix="couplet-bench-", dir="/var/tmp") as folder:
@@ -69,8 +64,8 @@ def main() -> int:
                 workloads.append(growth.Growth(Path(folder), address, address.rsplit("/", 1)[0], say))
             for number in range(options.rounds):
                 began = time.perf_counter()
-                for workload in workloads:
-                    workload.round(taken, number)
+                for one in workloads:
+                    one.round(taken, number)
                 say(f"round {number + 1} of {options.rounds}: {time.perf_counter() - began:.0f} s")
             rows = taken.rows() + start.rows("couplet-bench-start", options.starts)
     result = {"machine": found, "network": sources, "workload": "science and growth", "rows": rows}

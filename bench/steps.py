@@ -21,11 +21,10 @@ from functools import partial
 from pathlib import Path
 
 from tests.harness import network
-from tests.mirror import web
 
 from . import docker as engine
 from .report import put
-from .workload import Workload, prepare
+from .workload import Workload, channel, prepare
 
 RESULTS = Path(__file__).parent / "results/steps.json"
 LEAST = 0.15
@@ -124,13 +123,8 @@ def main() -> int:
     options = parser.parse_args()
     say = partial(print, flush=True)
     with network.ready(options.network, say) as sources:
-        address = "https://conda.anaconda.org"
-        if sources == "mirror":
-            from tests.mirror import engine as private
-
-            address = web.alias(private.find())
         with tempfile.TemporaryDirectory(prefix="couplet-bench-", dir="/var/tmp") as folder:
-            states = prepare(Path(folder), address, say)
+            states = prepare(Path(folder), channel(sources), say)
             rounds: dict[str, list[list[Step]]] = {name: [] for name in BUILDS}
             for number in range(options.rounds):
                 before = engine.cache_records()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tests.harness import template
 from tests.harness.project import Project
+from tests.mirror import engine as private
+from tests.mirror import web
 
 from .docker import docker, run
 
@@ -35,6 +37,11 @@ class Workload:
 
     couplet: Path
     peers: Path
+
+
+def channel(sources: str) -> str:
+    """Return the channel's alias of the network in use, "public" or "mirror"."""
+    return web.alias(private.find()) if sources == "mirror" else "https://conda.anaconda.org"
 
 
 def prepare(folder: Path, address: str, say) -> dict[str, Workload]:

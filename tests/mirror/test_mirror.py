@@ -159,6 +159,7 @@ def test_a_bridge_keeps_its_address_when_a_container_ends(on: Engine, kind: str)
 
 def test_the_private_engines_cache_has_its_bound(on: Engine) -> None:
     """As its builder says itself: without one it would keep what each run leaves (decision 0077)."""
+    # the bound is in the daemon.json of the engine that this suite starts; another engine has its user's
     if not on.private:
         pytest.skip("an engine of the user's own keeps what its user says")
     shown = engine.docker(on, "buildx", "inspect", "default")
@@ -170,7 +171,7 @@ def test_the_private_engines_cache_has_its_bound(on: Engine) -> None:
 @pytest.mark.parametrize("kind", ["with", "the twin: without"])
 def test_what_a_dead_engine_left_mounted_is_unmounted(on: Engine, tmp_path: Path, kind: str) -> None:
     """A deletion would go through it; tests/test_37_engine.py has the real thing, in a namespace of its own."""
-    # mounting needs root, which only who has made a private engine is known to be
+    # mounting needs root, which only who has made a private engine is known to be; and no other engine's data is ours to unmount
     if not on.private:
         pytest.skip("an engine of the user's own is started by its user")
     (tmp_path / "layer").mkdir()
@@ -186,6 +187,19 @@ def test_what_a_dead_engine_left_mounted_is_unmounted(on: Engine, tmp_path: Path
         assert (tmp_path / "layer/file").exists() == (kind == "with") and said == []
     finally:
         store.let_go(data.parent)
+
+
+def test_a_start_begins_with_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first thing of all: the bridge, which comes next and is another engine's here, is not made any more."""
+    monkeypatch.setenv("COUPLET_CACHE", str(tmp_path))
+    monkeypatch.delattr(engine, "_bridge")
+    said: list[str] = []
+    links = engine.folder() / "data/overlay2/l"
+    links.mkdir(parents=True)
+    (links / "SHORT").symlink_to("../gone/diff")
+    with pytest.raises(NameError, match="_bridge"):
+        engine._start(said.append)
+    assert list((engine.folder() / "data").iterdir()) == [] and "layer gone has no folder" in said[0]
 
 
 def test_the_web_server_answers_for_a_part_of_a_file(on: Engine) -> None:
