@@ -212,10 +212,14 @@ def test_an_empty_builder_takes_the_layers_of_another(small, copy_of, second):
 def test_what_a_step_says_is_read_as_it_is_meant():
     """The twin of the reading above: a step that ran, one that was cached, one of a helper that nobody asked for; a second build."""
     output = (
-        "#1 [internal] load build definition\n#1 DONE 0.0s\n"
+        '#0 building with "default" instance using docker driver\n\n'
+        "#1 [internal] load build definition\n#1 ...\n\n#2 [internal] load .dockerignore\n#2 DONE 0.0s\n\n"
+        "#1 [internal] load build definition\n#1 DONE 0.0s\n#3 importing cache manifest from x/ice:cache\n"
         "#7 [conda-env 3/3] RUN --mount=x /opt/miniforge/bin/python /docker/install_conda.py --locks\n#7 CACHED\n"
         "#9 [env 1/1] RUN /opt/miniforge/bin/python /docker/verify.py\n#9 DONE 0.4s\n#9 [x] COPY a b\n"
     )
     assert ran(output) == {"verify.py"}
     assert ran(output + output.replace("#9 DONE 0.4s", "#9 CACHED")) == {"verify.py"}
     assert ran(output + output.replace("#7 CACHED\n", "")) == {"verify.py", "install_conda.py"}
+    assert asked(output) == [{"x/ice:cache"}]
+    assert asked(f"{output}Docker's builder lost its way, which is a fault of its own; once more.\n{output}") == [{"x/ice:cache"}]
