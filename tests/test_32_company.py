@@ -76,7 +76,7 @@ def build(project: Project, environment: dict[str, str], *words: str) -> subproc
 
 
 # The stages that fetch something; without these, the cache would answer instead of the company.
-FETCHING = "tools,poetry,solve,conda-packages,conda-env,poetry-packages"
+FETCHING = "tools,poetry,solve,conda-env,poetry-packages"
 
 
 @pytest.mark.parametrize("way", ["in the addresses", "in .netrc", "by a token, and by channel"])
@@ -89,7 +89,7 @@ def test_the_password_gets_there_and_leaves_no_trace(project, small, company, tm
     assert any(path.startswith("/simple/") for path in company.served[before:])
 
     before = len(company.served)
-    stages = FETCHING if way == "in the addresses" else "conda-packages,conda-env,poetry-packages"
+    stages = FETCHING if way == "in the addresses" else "conda-env,poetry-packages"
     # caches of packages of its own, empty ones: what another test fetched would not be asked for again
     empty = ("--build-arg", f"BUILDKIT_CACHE_MOUNT_NS={uuid.uuid4()}")
     done = build(project, environment, "--target", "runtime", "--tag", project.runtime, "--no-cache-filter", stages, *empty)

@@ -8,7 +8,6 @@ public channel's addresses; here, and only here, they are mapped to where this m
 packages from.
 
     conda_packages.py channels              print that mapping as JSON: {public address: address to use instead}
-    conda_packages.py fetch FOLDER          fetch what the lock of this machine's architecture in FOLDER lists
     conda_packages.py distributions LOCK    fetch, and print {archive: {Python distribution in it: version}} as JSON
 """
 
@@ -17,7 +16,6 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import re
 import sys
 import time
@@ -74,11 +72,6 @@ def read_lock(path):
     if not packages:
         raise BuildError(f"{path.name} names no package. Run `make env-update` to write it anew.")
     return packages
-
-
-def lock_here(folder):
-    """Return the path of the explicit lock for this machine's architecture."""
-    return folder / f"conda-{SUBDIRS[platform.machine()]}.lock"
 
 
 def channel_map():
@@ -237,8 +230,6 @@ def distributions_of(package):
 def main():
     if sys.argv[1:] == ["channels"]:
         print(json.dumps(channel_map()))
-    elif sys.argv[1:2] == ["fetch"] and len(sys.argv) == 3:
-        fetch(read_lock(lock_here(Path(sys.argv[2]))))
     elif sys.argv[1:2] == ["distributions"] and len(sys.argv) == 3:
         packages = read_lock(Path(sys.argv[2]))
         fetch(packages, sys.stderr)

@@ -9,12 +9,13 @@ import argparse
 import asyncio
 import json
 import os
+import platform
 import sys
 import tempfile
 from pathlib import Path
 
 from bytecode import compile_files
-from conda_packages import CACHE, fetch, info_file, lock_here, read_lock
+from conda_packages import CACHE, SUBDIRS, fetch, info_file, read_lock
 from errors import run
 
 
@@ -107,7 +108,7 @@ def main():
     options = parser.parse_args()
 
     sys.path.append(options.tools)
-    packages = read_lock(lock_here(options.locks))
+    packages = read_lock(options.locks / f"conda-{SUBDIRS[platform.machine()]}.lock")
     # What anything would leave in a home folder goes where the layer does not see it. And the environment's
     # Python, started by a link script, must not touch what is compiled already.
     os.environ.update(HOME=tempfile.mkdtemp(), PYTHONDONTWRITEBYTECODE="1")

@@ -7,13 +7,14 @@ with conda's record of the installation.
 import argparse
 import hashlib
 import os
+import platform
 import re
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from conda_packages import lock_here, read_lock
+from conda_packages import SUBDIRS, read_lock
 from distributions import conda_records, normalise
 from errors import BuildError, run
 from proof import fail, poetry_differences, unmet_dependencies
@@ -76,7 +77,7 @@ def changed_files(prefix):
 def conda_differences(prefix, locks):
     """Return what conda recorded otherwise than its lock says, a line each."""
     locked = {}
-    for url, *_ in read_lock(lock_here(Path(locks))):
+    for url, *_ in read_lock(Path(locks, f"conda-{SUBDIRS[platform.machine()]}.lock")):
         name, version, build = re.sub(r"(\.conda|\.tar\.bz2)$", "", url.rsplit("/", 1)[-1]).rsplit("-", 2)
         locked[name] = f"{version} {build}"
     recorded = {record["name"]: f"{record['version']} {record['build']}" for record in conda_records(prefix)}
