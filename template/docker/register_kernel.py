@@ -3,11 +3,14 @@
 Kernels read no profile and know no entry point, so kernel.json carries what the activation sets.
 It is written by ipykernel itself, which knows the arguments that its version wants. Then the kernel
 is started through the name that notebooks will ask for, and must answer from this environment.
+With --out, what was written is then laid below that folder too, as if it were /: a stage can so try
+the kernel for another one.
 """
 
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -46,11 +49,21 @@ def stale(name, written, environment):
     return ""
 
 
+def lay(folder, out):
+    """Copy `folder` below `out` as if that were /, inside of folders with the modes that they have there."""
+    for parent in reversed(Path(folder).parents):
+        if not os.path.isdir(f"{out}{parent}"):
+            os.mkdir(f"{out}{parent}")
+            shutil.copymode(parent, f"{out}{parent}")
+    shutil.copytree(folder, out + folder)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kernel", type=Path, required=True, help="JSON file: name, display_name, prefix")
     parser.add_argument("--variables", type=Path, required=True, help="JSON file of what the activation sets")
     parser.add_argument("--environment", required=True, help="where the kernel's Python has to be")
+    parser.add_argument("--out", default="", help="a folder that stands for / of another image")
     options = parser.parse_args()
 
     kernel = json.loads(options.kernel.read_text())
@@ -84,6 +97,8 @@ def main():
         sys.exit(
             f"\nERROR: kernel {kernel['name']} runs in {found or 'nothing'}, not in {options.environment}.\n"
         )
+    if options.out:
+        lay(written, options.out)
     print(f"kernel: {kernel['name']} ({kernel['display_name']}) starts in {found}", flush=True)
 
 
