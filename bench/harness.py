@@ -14,9 +14,10 @@ import json
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from tests.harness import template
+from tests.harness import network, template
 from tests.harness.summary import FOLDER, NONE
 from tests.harness.variants import variants
 
@@ -79,10 +80,13 @@ def main() -> int:
         prog="bench.harness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--caches", choices=["warm", "cold"], required=True)
+    parser.add_argument("--network", choices=["auto", "public", "mirror"], default="auto")
     options = parser.parse_args()
     run = json.loads((FOLDER / "summary.json").read_text())
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"suites": {}}
-    found = {"machine": machine(), "renders": renders(), "suites": {**found["suites"], options.caches: run}}
+    # an engine, which says its version
+    with network.ready(options.network, partial(print, flush=True)):
+        found = {"machine": machine(), "renders": renders(), "suites": {**found["suites"], options.caches: run}}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     put("harness", table(found))
     print("\n".join(table(found)))
