@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from tests.harness import checks, container
+from tests.harness import checks, container, ports
 from tests.harness.container import derived
 from tests.harness.project import Project
 from tests.harness.variants import variants
@@ -87,7 +86,7 @@ def test_a_kernel_that_cannot_start_fails_the_build(with_kernel, copy_of):
 
 
 def test_make_lab_serves_the_kernel_to_who_has_the_token(with_kernel):
-    port = free_port()
+    port = ports.free()
     command = ["make", "--no-print-directory", f"IMAGE={with_kernel.images}", "lab", f"PORT={port}"]
     server = subprocess.Popen(
         command, cwd=with_kernel.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -120,13 +119,6 @@ def answer_of(address: str, seconds: float = 60) -> dict:
         except ConnectionError:
             assert time.monotonic() < deadline, f"{address} does not answer"
             time.sleep(0.2)
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 LIFE = """

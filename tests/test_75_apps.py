@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import re
-import socket
 import subprocess
 import time
 import urllib.error
@@ -22,7 +21,7 @@ import pytest
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
-from tests.harness import browser, checks, container
+from tests.harness import browser, checks, container, ports
 from tests.harness.container import derived, docker, running
 from tests.harness.project import Project
 from tests.harness.terminal import PROMPT, Session
@@ -74,13 +73,6 @@ def answer(address: str) -> str:
     """Return the body at an address, asked without a proxy."""
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=30) as response:
         return response.read().decode()
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def wait(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
@@ -211,7 +203,7 @@ def making(project: Project, *words: str) -> Session:
 
 
 def test_make_run_serves_on_this_machine_alone_until_ctrl_c(served):
-    port = free_port()
+    port = ports.free()
     with making(served, "run", f"PORT={port}") as session:
         session.until(rf"Serving on http://127\.0\.0\.1:{port}\b", 300)
         wait(lambda: answer(f"http://127.0.0.1:{port}{HEALTH[app_of(served)]}"), "an answer", 90)
@@ -239,7 +231,7 @@ def test_make_smoke_tries_and_says(served, copy_of):
 
 
 def test_docker_compose_up_serves_it(served, tmp_path):
-    port = free_port()
+    port = ports.free()
     environment = {**os.environ, "IMAGE": served.images, "PORT": str(port)}
     # the image's own check, at another pace
     (tmp_path / "quick.yaml").write_text("services: {app: {healthcheck: {interval: 1s}}}\n")
@@ -322,7 +314,7 @@ def test_requests_are_logged_on_standard_output(flask):
 def test_make_serve_follows_an_edit(with_serve, copy_of):
     """In dev, from the folder's code; the runtime image would not."""
     project = copy_of(with_serve)
-    port, app = free_port(), app_of(with_serve)
+    port, app = ports.free(), app_of(with_serve)
     file = project.path / "src" / project.package / ("templates/index.html" if app == "flask" else "dashboard.py")
     address = f"http://127.0.0.1:{port}"
     with making(project, "serve", f"PORT={port}") as session:

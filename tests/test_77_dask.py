@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import browser
+from tests.harness import browser, ports
 from tests.harness.container import docker
 from tests.harness.project import Done, Project
 from tests.harness.variants import variants
-from tests.test_70_kernel import free_port
 
 WORKERS = 3
 MEMORY = "700m"
@@ -89,7 +88,7 @@ def project(build, tmp_path_factory) -> Project:
 @pytest.fixture(scope="module")
 def cluster(project) -> dict:
     """A cluster of three workers, started by make; what make said, and the dashboard's address."""
-    port = str(free_port())
+    port = str(ports.free())
     try:
         shown = project.make("cluster", f"N={WORKERS}", f"WORKER_MEMORY={MEMORY}", f"DASHBOARD_PORT={port}").output
         yield {"shown": shown, "address": f"http://127.0.0.1:{port}"}

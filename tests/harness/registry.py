@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import bcrypt
 
-from tests.harness import container
+from tests.harness import container, ports
 from tests.mirror import debian
 
 CONFIG = """\
@@ -31,7 +30,7 @@ def running(folder: Path, public: bool, login: tuple[str, str] | None = None) ->
     On the public network it is the official image, elsewhere Debian's docker-registry, unpacked into `folder`: nothing
     is installed. The engine has to run on this machine.
     """
-    port = _free_port()
+    port = ports.free()
     address = f"127.0.0.1:{port}"
     access, options = "", ()
     if login:
@@ -64,12 +63,6 @@ def _program(folder: Path) -> str:
     [package] = folder.glob("docker-registry_*.deb")
     subprocess.run(["dpkg", "-x", str(package), str(folder / "root")], check=True, capture_output=True)
     return str(folder / "root/usr/bin/docker-registry")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait(address: str) -> str:
