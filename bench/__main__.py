@@ -47,7 +47,7 @@ def machine() -> dict:
 def main() -> int:
     """Measure, print and write; returns 1 where a target is missed."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=["auto", "public", "mirror"], default="auto")
+    network.add_option(parser)
     parser.add_argument("--rounds", type=int, default=ENOUGH)
     parser.add_argument("--starts", type=int, default=40, help="starts of a program of each kind")
     parser.add_argument("--only", nargs="*", help="systems")

@@ -80,7 +80,7 @@ def main() -> int:
         prog="bench.harness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--caches", choices=["warm", "cold"], required=True)
-    parser.add_argument("--network", choices=["auto", "public", "mirror"], default="auto")
+    network.add_option(parser)
     options = parser.parse_args()
     run = json.loads((FOLDER / "summary.json").read_text())
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"suites": {}}

@@ -118,7 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="bench.steps", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--network", choices=["auto", "public", "mirror"], default="auto")
+    network.add_option(parser)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     say = partial(print, flush=True)

@@ -31,7 +31,7 @@ IMAGES = "couplet-test-" + hashlib.sha256(f"{template.REPOSITORY}{WORKER}".encod
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--network", choices=["auto", "public", "mirror"], default="auto", help="where packages and base images come from"
+        "--network", choices=network.CHOICES, default=network.CHOICES[0], help="where packages and base images come from"
     )
     parser.addoption("--pictures", default="screenshots", help="the folder that the browser tests write their pictures into")
     parser.addoption("--picture-format", choices=["png", "webp"], default="png")

@@ -225,9 +225,9 @@ for n in range(number):
     begun.append((manager, said))
     if n < taken:
         holders.append(socket.create_server((manager.ip, manager.shell_port)))
-kernels = [ready(*kernel) or ready(*started()) for kernel in begun]
-again = sum(manager is not first for (manager, _), (first, _) in zip(kernels, begun))
-managers, clients = zip(*kernels)
+kernels = [ready(*kernel) for kernel in begun]
+again = kernels.count(None)
+managers, clients = zip(*(kernel or ready(*started()) for kernel in kernels))
 # all of them at work at the same time
 asked = [client.execute(f'import json, os; own = [os.getpid(), sum(range({n} * 10**6)), os.environ[{variable!r}]]',
                         user_expressions={'told': 'json.dumps(own)'}) for n, client in enumerate(clients)]

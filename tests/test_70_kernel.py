@@ -122,7 +122,7 @@ def answer_of(address: str, seconds: float = 60) -> dict:
 
 
 LIFE = """
-import json, os, queue, signal, sys, time
+import contextlib, json, os, queue, signal, sys, time
 from jupyter_client.manager import start_new_kernel
 name, package = sys.argv[1:]
 manager, client = start_new_kernel(kernel_name=name, startup_timeout=60)
@@ -138,14 +138,11 @@ client.execute('import time; print("busy", flush=True); time.sleep(60)')
 shown = ''  # it can come in parts
 while 'busy' not in shown:
     shown += client.get_iopub_msg(timeout=30)['content'].get('text', '')
-for tries in range(3):  # on a busy machine ipykernel loses an interrupt in a hundred: whoever pressed the button presses it again
+for _ in range(3):  # on a busy machine one interrupt in a hundred is lost: whoever pressed the button presses it again
     manager.interrupt_kernel()
-    try:
-        reply = client.get_shell_msg(timeout=10)
+    with contextlib.suppress(queue.Empty):
+        told['interrupted'] = client.get_shell_msg(timeout=10)['content'].get('ename')
         break
-    except queue.Empty:
-        reply = {'content': {}}
-told['interrupted'] = reply['content'].get('ename')
 told['goes on'] = ask('print(6 * 7)')
 os.kill(int(told['pid']), signal.SIGKILL)
 while manager.is_alive():

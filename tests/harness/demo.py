@@ -86,7 +86,7 @@ def prepare() -> str:
 def main() -> int:
     """Run the demo; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=["auto", "public", "mirror"], default="auto")
+    network.add_option(parser)
     options = parser.parse_args()
     os.environ.update(template.isolated())
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 
 from tests.mirror import __main__ as mirror
 from tests.mirror import debian, engine, network, settings
+
+CHOICES = ("auto", "public", "mirror")
 
 
 def need_make(progress) -> None:
@@ -24,6 +27,11 @@ def need_make(progress) -> None:
         debian.install(["make"], progress)
     except debian.AptError as error:
         raise engine.EngineError(f"there is no make here, and apt could not install it: {error}") from error
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Give a command line the `choice` of `ready`: --network auto, public or mirror."""
+    parser.add_argument("--network", choices=CHOICES, default=CHOICES[0], help="where packages and base images come from")
 
 
 @contextmanager

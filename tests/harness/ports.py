@@ -15,7 +15,9 @@ def free() -> int:
     What will listen on it starts seconds later. A port of the system's own range, which binding port 0 takes from, may be
     another's by then: Docker publishes from that range, and each connection leaves from it. Raises OSError where no port is free.
     """
+    # where the system's range begins so low that nothing is left below it, one of it has to do
     first = int(RANGE.read_text().split()[0]) if RANGE.exists() else 32768
+    # by the system's randomness: Hypothesis gives every process the same seed
     for port in random.SystemRandom().sample(range(10_000, max(first, 10_100)), 100):
         with socket.socket() as listener:
             try:
