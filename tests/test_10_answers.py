@@ -53,7 +53,6 @@ REFUSED = [
     ({"platforms": ["osx-arm64"]}, "needs a Linux platform"),
     ({"accelerator": "cuda", "platforms": ["linux-64", "osx-arm64"]}, "no CUDA for osx-arm64"),
     ({"environment": "poetry", "hosting": "saturn"}, "images are conda's"),
-    ({"environment": "poetry", "cluster": "dask"}, "Dask comes from conda"),
     ({"environment": "poetry", "accelerator": "cuda"}, "CUDA builds come from conda"),
     ({"app": "jupyterlab", "kernel": False}, "answer kernel=true"),
     ({"app": "django"}, "app"),

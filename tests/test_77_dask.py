@@ -17,7 +17,7 @@ import pytest
 from tests.harness import browser, ports
 from tests.harness.container import docker
 from tests.harness.project import Done, Project
-from tests.harness.variants import variants
+from tests.harness.variants import Variant, variants
 
 WORKERS = 3
 MEMORY = "700m"
@@ -279,7 +279,25 @@ def test_a_taken_port_is_said(project, cluster):
         other.make("cluster-stop")
 
 
+def test_without_conda_the_cluster_is_the_same(build):
+    """Dask from PyPI, in a virtual environment; the dashboard's own page needs bokeh."""
+    answers = {"project_name": "Star Count", "environment": "poetry", "cluster": "dask", "kernel": False}
+    made = build(Variant("dask-poetry", "a Dask cluster without conda", answers, build=True))
+    port = ports.free()
+    try:
+        shown = made.make("cluster", "N=2", f"DASHBOARD_PORT={port}").output
+        assert "2 workers, " in shown and "all of one version" in shown
+        assert "computed by 2 workers of tcp://scheduler:8786" in made.make("run").output
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=60) as answer:
+            assert b"bokeh" in answer.read().lower()
+    finally:
+        made.make("cluster-stop")
+    assert "computed by the threads of this machine" in made.make("run").output
+
+
 def test_the_cluster_is_only_where_it_was_asked_for(render):
-    plain, dask = render("plain"), render("dask", cluster="dask")
-    assert "scheduler" not in (plain.path / "compose.yaml").read_text() + (plain.path / "Makefile").read_text()
-    assert "distributed" in (dask.path / "environment.yml").read_text()
+    for environment, file in {"conda-poetry": "environment.yml", "poetry": "pyproject.toml"}.items():
+        plain = render(f"plain-{environment}", environment=environment)
+        dask = render(f"dask-{environment}", environment=environment, cluster="dask")
+        assert "scheduler" not in (plain.path / "compose.yaml").read_text() + (plain.path / "Makefile").read_text()
+        assert "distributed" in (dask.path / file).read_text() and "distributed" not in (plain.path / file).read_text()
