@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 
 import copier.errors
 import pytest
 import yaml
 
-from tests.harness import template
+from tests.harness import template, update
 from tests.harness.variants import variants
 
 
@@ -94,6 +96,26 @@ def test_a_hidden_answer_given_on_the_command_line_is_recorded(render):
     recorded = yaml.safe_load((render(license="MIT").path / ".copier-answers.yml").read_text())
     assert recorded["license"] == "MIT"
     assert "author_name" not in recorded
+
+
+ON_A_MAC = """
+import platform, sys
+platform.system = lambda: "Darwin"  # what Copier asks, once, when it is imported
+from copier import run_copy
+run_copy(sys.argv[1], sys.argv[2], data={"project_name": "Sea Ice"}, defaults=True, vcs_ref="HEAD", quiet=True)
+"""
+
+
+def test_a_mac_locks_for_its_dockers_machine_too(template_repository, render, tmp_path):
+    """By a Copier that takes this machine for a Mac. The answer is recorded, so that it stays on every other machine."""
+    command = [sys.executable, "-c", ON_A_MAC, str(template_repository), str(tmp_path / "mac")]
+    subprocess.run(command, check=True, capture_output=True)
+    both = ["linux-64", "linux-aarch64"]
+    assert update.answers_of(tmp_path / "mac")["platforms"] == both
+    assert f"--platforms {' '.join(both)} " in (tmp_path / "mac/Dockerfile").read_text()
+    # the twin: this machine's project is for linux-64, and that is no answer
+    here = render(project_name="Sea Ice")
+    assert "platforms" not in update.answers_of(here.path) and "--platforms linux-64 --" in (here.path / "Dockerfile").read_text()
 
 
 def test_nothing_in_copier_yml_needs_trust(render, template_repository, tmp_path):

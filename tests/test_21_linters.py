@@ -228,6 +228,9 @@ def test_a_new_advisory_stops_no_change_that_moves_no_lock(covered):
     assert "schedule" in schedule["if"] and "allow_failure" not in schedule and len(schedule) == 1
     assert "merge_request" in request["if"] and request["allow_failure"]
     assert {"poetry.lock", "conda-lock.yml"} <= set(request["changes"])
+    for other in ("test", "publish"):
+        first = pipeline[other]["rules"][0]
+        assert "schedule" in first["if"] and first["when"] == "never", f"the night's pipeline would {other}, too"
 
 
 def test_our_own_workflow_is_sound():

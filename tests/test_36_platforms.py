@@ -204,6 +204,19 @@ def test_a_platform_given_up_loses_its_lock_and_one_taken_up_gets_one(project):
     }
 
 
+def test_a_machine_of_another_platform_is_told_what_to_do(project):
+    """A colleague's Mac, say: the locks are whole and fit, and none of them is for it."""
+    edit(project, "Dockerfile", "--platforms linux-64 ", "--platforms ")
+    (project.path / "conda-linux-64.lock").unlink()
+    shown = project.make("build", fails=True).output
+    assert "this machine is linux-64, and the project is locked for linux-aarch64 alone" in shown
+    assert "--data 'platforms=[linux-64, linux-aarch64]'\" && make env-update" in shown
+    # and before anything is solved for the others
+    shown = project.make("env-update", "ALL=1", fails=True).output
+    assert "--data 'platforms=[linux-64, linux-aarch64, osx-arm64]'\" && make env-update" in shown
+    assert "conda: solving" not in shown
+
+
 # --- what moves ------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import tomllib
@@ -41,16 +42,22 @@ def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
     for number in (1, 2):
         template.git(project.path, "add", "--all")
         template.git(project.path, "commit", "--quiet", "--allow-empty", "--message", str(number))
+        os.utime(project.path / "README.md", (number, number))  # a copy's dates are no change
         project.make("build")
         found.append(config(project.runtime))
         head = template.git(project.path, "rev-parse", "HEAD").strip()
         assert found[-1]["Config"]["Labels"]["org.opencontainers.image.revision"] == head
     assert found[0]["RootFS"]["Layers"] == found[1]["RootFS"]["Layers"] == config(built.runtime)["RootFS"]["Layers"]
-    # the twins: what is not committed says so, and without a git there is nothing to say
-    with (project.path / "README.md").open("a") as readme:
-        readme.write("More.\n")
+    # the twins: what is not committed says so, code that git does not know too; and without a git there is nothing to say
+    (project.path / "notes.txt").write_text("No part of the image.\n")
     project.make("build")
-    assert config(project.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == f"{head}-dirty"
+    assert config(project.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == head
+    for name in (f"src/{project.package}/new.py", "README.md"):
+        with (project.path / name).open("a") as file:
+            file.write("# More.\n")
+        project.make("build")
+        assert config(project.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == f"{head}-dirty"
+        template.git(project.path, "clean", "--quiet", "--force", "--", "src")
     assert config(built.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == ""
     docker("image", "rm", "--force", project.runtime)
 

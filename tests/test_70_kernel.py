@@ -87,7 +87,7 @@ def test_a_kernel_that_cannot_start_fails_the_build(with_kernel, copy_of):
 
 def test_make_lab_serves_the_kernel_to_who_has_the_token(with_kernel):
     port = ports.free()
-    command = ["make", "--no-print-directory", f"IMAGE={with_kernel.images}", "lab", f"PORT={port}"]
+    command = ["make", "--no-print-directory", f"IMAGE={with_kernel.images}", "lab", f"PORT={port}", "OPTIONS=--label of=lab"]
     server = subprocess.Popen(
         command, cwd=with_kernel.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -101,6 +101,8 @@ def test_make_lab_serves_the_kernel_to_who_has_the_token(with_kernel):
         assert token, f"make lab showed no address with a token:\n{shown}"
         specs = answer_of(f"http://127.0.0.1:{port}/api/kernelspecs?token={token}")
         assert with_kernel.kernel["name"] in specs["kernelspecs"]
+        labelled = ("ps", "--quiet", "--filter", f"publish={port}", "--filter", "label=of=lab")
+        assert container.docker(*labelled).stdout, "what OPTIONS says goes to docker run beside the port"
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/api/kernelspecs", timeout=30)
     finally:

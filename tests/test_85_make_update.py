@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -71,6 +72,18 @@ def test_make_update_changes_an_answer(old):
     old.make("update", 'ARGS=--data kernel=false --data "project_description=Two words"')
     assert not (old.path / "notebooks").exists()
     assert update.answers_of(old.path)["project_description"] == "Two words"
+
+
+def test_what_a_machine_of_another_platform_is_told_works(history, tmp_path, sources):
+    """The command of the message, as printed: another answer, and the same template."""
+    path = update.project(history, tmp_path / "arm", {"project_name": "Sea Ice", "platforms": ["linux-aarch64"]})
+    project, before = Project(path, f"{IMAGES}-update"), update.answers_of(path)
+    shown = project.make("build", fails=True).output
+    assert "this machine is linux-64, and the project is locked for linux-aarch64 alone" in shown
+    arguments = re.search(r'make update ARGS="(.+)" && make env-update', shown)[1]
+    project.make("update", f"ARGS={arguments}")
+    assert update.answers_of(path) == {**before, "platforms": ["linux-64", "linux-aarch64"]}
+    assert "--platforms linux-64 linux-aarch64 --" in (path / "Dockerfile").read_text()
 
 
 def test_make_update_works_in_a_worktree_of_git(old, tmp_path):

@@ -50,12 +50,24 @@ class Package(NamedTuple):
         return Path(CACHE, self.file_name)
 
 
+def unlocked(here, platforms):
+    """Return the BuildError of a machine of a platform that the project does not lock for."""
+    command = f"--vcs-ref=:current: --data 'platforms=[{', '.join(sorted({*platforms, here}))}]'"
+    return BuildError(
+        f"platforms: this machine is {here}, and the project is locked for {', '.join(platforms)} alone. Commit what you have, then add\n"
+        f'it to the platforms that .copier-answers.yml has: make update ARGS="{command}" && make env-update'
+    )
+
+
 def read_lock(path):
     """Return [Package] of an explicit lock, in its order.
 
     Raises BuildError where the file is missing, holds no package, or a package lacks a hash.
     """
     if not path.is_file():
+        others = sorted(file.name[6:-5] for file in path.parent.glob("conda-*.lock"))
+        if others:
+            raise unlocked(path.name[6:-5], others)
         raise BuildError(f"{path.name} is missing: run `make env-update` (it asks for Docker only).")
     text = path.read_text()
     sha256 = dict(reversed(line.split()) for line in re.findall(r"^# sha256 (\w+ \S+)$", text, re.M))

@@ -27,7 +27,7 @@ from tomlkit import array, dumps, parse, table
 
 import poetry_lock
 from changes import stayed, table_of_changes
-from conda_packages import SUBDIRS
+from conda_packages import SUBDIRS, unlocked
 from distributions import normalise
 from errors import BuildError, run
 from index import has_version
@@ -583,6 +583,9 @@ def main():
     options = parser.parse_args()
     project, platforms = options.project, sorted(options.platforms)
     update = {normalise(name) for name in options.update.replace(",", " ").split()}
+    here = SUBDIRS[machine.machine()]
+    if here not in platforms:  # Poetry's metadata comes from an interpreter of this machine's lock
+        raise unlocked(here, platforms)
 
     previous = read_conda_lock(project / "conda-lock.yml")
     before = versions(project)
@@ -607,11 +610,6 @@ def main():
     write_pins(
         project / "pyproject.toml", leave_out_unpublished(pins(distributions, platforms), old_pins, owners)
     )
-    here = SUBDIRS[machine.machine()]
-    if here not in locked:
-        raise BuildError(
-            f"platforms: this machine is {here}, which the answers do not lock for. Add it, or lock on another machine."
-        )
     make_interpreter(locked[here], here)
     lock_poetry(project, update, options.all, distributions)
 

@@ -215,7 +215,7 @@ class Product:
 
     def answers(self, given: dict[str, Any]) -> Answers:
         """All answers, asked and computed, that follow from some. Raises Refused."""
-        answers = Answers({"_copier_conf": {"answers_file": ANSWERS_FILE}, **given})
+        answers = Answers({"_copier_conf": {"answers_file": ANSWERS_FILE, "os": "linux"}, **given})
         for question in self.questions.values():
             question.answer(answers, given)
         return answers
