@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -11,6 +12,7 @@ import tomllib
 
 import pytest
 
+from tests.harness.container import docker
 from tests.harness.project import Project
 
 
@@ -202,6 +204,68 @@ def test_an_update_after_an_edit_moves_only_what_it_must(built, copy_of):
     assert re.search(r"tabulate\s+- -> \S+\s+Poetry", shown), shown
     assert project.locked_by_conda() == before
     assert check(project).returncode == 0
+
+
+PANDAS = '    "pandas>=2.2",\n'
+FROM_NO_INDEX = {
+    "a git repository": (PANDAS, PANDAS + '    "six @ git+https://example.org/six.git@1.17.0",\n', "git repository"),
+    "a file": ('    "pytest>=8",\n', '    "pytest>=8",\n    "six[all]@ file:///work/six-1.17.0-py2.py3-none-any.whl",\n', "path"),
+    "a folder, in Poetry's own table": ("[tool.ruff]\n", '[tool.poetry.group.libs.dependencies]\nsix = {path = "libs/six"}\n\n[tool.ruff]\n', "path"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FROM_NO_INDEX)
+def test_a_dependency_that_no_image_can_have_is_refused_by_name(built, copy_of, case):
+    """Before anything is solved: the build would refuse it later, in poetry.lock."""
+    project = copy_of(built)
+    old, new, kind = FROM_NO_INDEX[case]
+    edit(project, "pyproject.toml", old, new)
+    before = project.locks()
+    shown = project.make("env-update", fails=True).output
+    assert f"ERROR: pyproject.toml: six comes from a {kind}" in shown and "publish it to an index" in shown
+    assert project.locks() == before
+
+
+def test_a_wheel_by_its_address_is_no_such_dependency(built):
+    """The twin, and what else has an @ or a table: nothing is refused that can be locked."""
+    text = """
+        [project]
+        dependencies = ["six @ https://example.org/six-1.17.0-py2.py3-none-any.whl", "git>=1", "a; extra == 'file:'"]
+        [dependency-groups]
+        dev = [{include-group = "docs"}]
+        docs = ["path"]
+        [tool.poetry.dependencies]
+        six = {url = "https://example.org/six-1.17.0-py2.py3-none-any.whl"}
+        git = "^1"
+        numpy = [{version = "2", python = "<3.12"}, {version = ">2", source = "own"}]
+    """
+    script = "import sys; sys.path.insert(0, '/work/docker'); import references; references.check('/tmp/pyproject.toml')"
+    command = f"cat > /tmp/pyproject.toml && python -c {shlex.quote(script)}"
+    docker(*("run", "--rm", "--interactive", "--volume", f"{built.path}:/work:ro", built.runtime, "sh", "-c", command), stdin=text)
+
+
+LOCKED_ELSEWHERE = """
+import sys
+sys.path.insert(0, "/work/docker")
+from errors import BuildError
+from install_poetry import requirement
+from poetry_lock import Locked
+for kind in ("git", "directory", "file", "url"):
+    source = {"type": kind, "url": "https://example.org/six-1.17.0-py2.py3-none-any.whl"}
+    try:
+        print(requirement(Locked("six", "1.17.0", {"main": ""}, ("sha256:0a",), source)).split()[0])
+    except BuildError as error:
+        print(kind, error)
+"""
+
+
+def test_a_lock_that_holds_such_a_dependency_is_refused_too(built):
+    """By what installs: Poetry itself would lock it on a machine that has git or the path."""
+    options = ("--rm", "--interactive", "--volume", f"{built.path}:/work:ro")
+    shown = docker("run", *options, built.dev, "python", "-", stdin=LOCKED_ELSEWHERE).stdout
+    for kind, where in {"git": "git repository", "directory": "path", "file": "path"}.items():
+        assert f"{kind} poetry.lock: six comes from a {where}" in shown
+    assert shown.endswith("\nsix\n"), "an address of a wheel is no such thing"
 
 
 def test_files_that_make_writes_belong_to_who_ran_it(built):

@@ -16,6 +16,7 @@ import tomllib
 from pathlib import Path
 
 import poetry_lock
+import references
 from bytecode import compile_files
 from distributions import conda_distributions, conda_records, same_version
 from errors import BuildError, run
@@ -27,15 +28,9 @@ SOURCE_TIME = 315532800  # 1980-01-01, where the time of a wheel's files begins
 
 def requirement(package):
     """Return the line of a requirements file for one Locked package."""
-    if package.source.get("type") == "git":
-        raise BuildError(
-            f"poetry.lock: {package.name} comes from a git repository, which no hash can vouch for.\n"
-            "Build a wheel of it and name its address in pyproject.toml, or publish it to an index."
-        )
-    if package.source.get("type") in ("directory", "file"):
-        raise BuildError(
-            f"poetry.lock: {package.name} comes from a path of your machine, which the image does not have."
-        )
+    if package.source.get("type") in ("git", "directory", "file"):
+        kind = "git" if package.source["type"] == "git" else "path"
+        raise references.refuse("poetry.lock", package.name, kind)
     exact = (
         f"{package.name} @ {package.source['url']}"
         if package.source.get("type") == "url"

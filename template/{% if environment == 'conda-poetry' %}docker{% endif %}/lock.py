@@ -26,6 +26,7 @@ from ruamel.yaml import YAML
 from tomlkit import array, dumps, parse, table
 
 import poetry_lock
+import references
 from changes import stayed, table_of_changes
 from conda_packages import SUBDIRS, unlocked
 from distributions import normalise
@@ -564,6 +565,7 @@ def check_inputs(project, update, previous):
         parse((project / "pyproject.toml").read_text())
     except Exception as error:
         raise BuildError(f"pyproject.toml is no TOML: {error}") from None
+    references.check(project / "pyproject.toml")
     known = {normalise(name) for _, name in versions(project)}
     known |= {re.split("==| ", line)[0] for line in current_pins(project)}
     unknown = sorted(update - known)

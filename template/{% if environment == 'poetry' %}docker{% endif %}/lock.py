@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import poetry_lock
+import references
 from changes import stayed, table_of_changes
 from distributions import normalise
 from errors import BuildError, run
@@ -35,6 +36,7 @@ def check_inputs(project, update, held):
         tomllib.loads((project / "pyproject.toml").read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BuildError(f"pyproject.toml is no TOML: {error}") from None
+    references.check(project / "pyproject.toml")
     unknown = sorted(update - held)
     if unknown:
         raise BuildError(
