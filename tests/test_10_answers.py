@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import subprocess
 import sys
+import threading
+import time
 import tomllib
 
 import copier.errors
@@ -42,9 +47,7 @@ REFUSED = [
     ({"kernel_prefix": "opt/saturncloud"}, "absolute path"),
     ({"project_name": " Sea Ice"}, "blanks"),
     ({"project_name": "Sea\nIce"}, "one line"),
-    ({"project_name": "海氷"}, "answer package_name too"),
-    ({"project_name": "class"}, "answer package_name with another"),
-    ({"project_name": "NumPy"}, "answer package_name with another"),
+    ({"package_name": "numpy"}, "answer package_name with another"),
     ({"package_name": "Sea-Ice"}, "letters, digits and underscores"),
     ({"package_name": "sea__ice"}, "two in a row"),
     ({"project_description": "two\nlines"}, "one line"),
@@ -89,6 +92,38 @@ def test_every_free_text_question_refuses_something_with_a_reason():
 
 def test_a_name_that_starts_with_a_digit_makes_a_package(render):
     assert render(project_name="3D Ice").package == "project_3d_ice"
+
+
+NAMES = {"NumPy": "numpy_project", "Test": "test_project", "海氷": "project_ff256b", "Sea Ice": "sea_ice"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_makes_no_package_gets_one_that_does(render, name):
+    project = render(project_name=name)
+    assert project.package == NAMES[name]
+    assert ("package_name" in update.answers_of(project.path)) == (name != "Sea Ice"), "recorded, since it was asked for"
+
+
+@pytest.mark.parametrize("name", ["Test", "海氷"])
+def test_somebody_at_a_terminal_is_asked_for_the_package_then(template_repository, tmp_path, name):
+    """Copier takes the default while it draws the question: one that it refuses would end it."""
+    leader, follower = pty.openpty()
+    command = ["copier", "copy", "--vcs-ref", "HEAD", str(template_repository), str(tmp_path / "project")]
+    copier_ = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True)
+    os.close(follower)
+    late = threading.Timer(60, copier_.kill)
+    late.start()
+    shown, answers = "", {"called": name, "everything": "", "Name of the Python package": "", "Python version": ""}
+    with contextlib.suppress(OSError):  # the terminal's end
+        while piece := os.read(leader, 4096):
+            shown += piece.decode(errors="replace")
+            if words := next((words for words in answers if words in shown), None):
+                time.sleep(0.5)  # until the question is drawn, and takes keys
+                os.write(leader, f"{answers.pop(words)}\r".encode())
+    os.close(leader)
+    late.cancel()
+    assert copier_.wait(timeout=30) == 0 and not answers, shown
+    assert update.answers_of(tmp_path / "project")["package_name"] == NAMES[name]
 
 
 def test_a_hidden_answer_given_on_the_command_line_is_recorded(render):

@@ -241,7 +241,9 @@ def test_a_wheel_by_its_address_is_no_such_dependency(built):
     """
     script = "import sys; sys.path.insert(0, '/work/docker'); import references; references.check('/tmp/pyproject.toml')"
     command = f"cat > /tmp/pyproject.toml && python -c {shlex.quote(script)}"
-    docker(*("run", "--rm", "--interactive", "--volume", f"{built.path}:/work:ro", built.runtime, "sh", "-c", command), stdin=text)
+    docker(
+        *("run", "--rm", "--interactive", "--volume", f"{built.path}:/work:ro", built.runtime, "sh", "-c", command), stdin=text
+    )
 
 
 LOCKED_ELSEWHERE = """

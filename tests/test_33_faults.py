@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import uuid
@@ -51,19 +52,27 @@ def another_package(project: Project) -> None:
     edit(project, "pyproject.toml", '"tabulate",', '"tabulate",\n    "six",')
 
 
+DISTRIBUTIONS = "/docker/conda_packages.py distributions /locks/conda-linux-64.lock"
+
+
 # --- conda's packages ------------------------------------------------------------------------------
 
 
-def fetch(small: Project, folder: Path, environment: dict[str, str], *options: str) -> Done:
+def fetch(small: Project, folder: Path, environment: dict[str, str], *options: str, program: str = DISTRIBUTIONS) -> Done:
     """Fetch idna alone, by the build's own helper and conda, into an empty cache."""
     text = (small.path / "conda-linux-64.lock").read_text()
     kept = [line for line in text.splitlines() if line == "@EXPLICIT" or "idna-" in line]
-    (folder / "idna.lock").write_text("\n".join(kept) + "\n")
+    (folder / "conda-linux-64.lock").write_text("\n".join(kept) + "\n")
     user = Path(environment["HOME"])
     secrets = {user / ".condarc": "condarc", user / ".netrc": "netrc", Path(environment["SSL_CERT_FILE"]): "ca"}
     mounts = [word for file, name in secrets.items() for word in ("--volume", f"{file}:/run/secrets/{name}:ro")]
-    mounts += ["--volume", f"{small.path}/docker:/docker:ro", "--volume", f"{folder}/idna.lock:/idna.lock:ro"]
-    command = ". /docker/network.sh; exec /opt/conda/bin/python -B /docker/conda_packages.py distributions /idna.lock"
+    mounts += [
+        "--volume",
+        f"{small.path}/docker:/docker:ro",
+        "--volume",
+        f"{folder}/conda-linux-64.lock:/locks/conda-linux-64.lock:ro",
+    ]
+    command = f". /docker/network.sh; exec /opt/conda/bin/python -B {program}"
     return container.docker("run", "--rm", *mounts, *options, images.MINIFORGE, "sh", "-c", command, check=False)
 
 
@@ -75,6 +84,34 @@ def test_a_fault_of_the_channel_that_passes_is_no_failure(small, mirror, environ
     [held] = json.loads(done.stdout.splitlines()[-1]).values()
     assert list(held) == ["idna"]
     assert sum("/idna-" in path for path in mirror.served) >= 2, "the fault was not met"
+
+
+TWICE = """
+import sys, threading, time
+from pathlib import Path
+sys.path.insert(0, "/docker")
+import conda_packages
+
+[package] = conda_packages.read_lock(Path("/locks/conda-linux-64.lock"))
+mapping = conda_packages.channel_map()
+begun = [threading.Thread(target=conda_packages.fetch_one, args=(package, mapping)) for _ in range(3)]
+for thread in begun:
+    thread.start()
+most = 0
+while any(thread.is_alive() for thread in begun):
+    most = max(most, len(list(package.archive.parent.glob("*.half"))))
+    time.sleep(0.05)
+print(most)
+print([path.name for path in package.archive.parent.iterdir()], package.archive.parent.name)
+"""
+
+
+def test_two_builds_that_fetch_the_same_do_not_disturb_each_other(small, mirror, environment, tmp_path):
+    """Threads, which have one process number, as builds in containers of their own have by chance."""
+    mirror.faults = [Fault("/idna-", "slow", times=3, seconds=4)]
+    done = fetch(small, tmp_path, environment, program="-c " + shlex.quote(TWICE))
+    assert done.code == 0 and "tampered" not in done.output and "Traceback" not in done.output, done.output
+    assert re.fullmatch(r"3\n\['idna-\S+'\] noarch\n", done.stdout), "each had a half of its own, and none is left"
 
 
 LASTING = {

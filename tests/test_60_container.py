@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -161,3 +162,33 @@ def test_a_port_in_use_is_named(with_kernel):
         taken = container.docker("port", host.backend.name, "8888").stdout.strip().rpartition(":")[2]
         shown = with_kernel.make("lab", f"PORT={taken}", fails=True).output
     assert f"make lab PORT={int(taken) + 1}" in shown
+
+
+ENGINE = """#!/bin/sh
+# This machine's engine, which says of itself that it is rootless.
+if [ "$1" = version ]; then echo "Engine containerd runc docker-init rootlesskit"; else exec "{docker}" "$@"; fi
+"""
+
+
+@pytest.mark.parametrize("rootless", [False, True])
+def test_for_rootless_docker_you_are_root_inside(built, tmp_path, rootless):
+    """There, your files belong to root, and every other user is a stranger to them."""
+    for name, text in {
+        "id": "#!/bin/sh\necho 4321\n",
+        **({"docker": ENGINE.format(docker=shutil.which("docker"))} if rootless else {}),
+    }.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    command = [
+        str(built.path / "scripts/docker-run.sh"),
+        built.runtime,
+        "python",
+        "-c",
+        "import os; print(os.getuid(), os.getgid())",
+    ]
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == (["0", "0"] if rootless else ["4321", "4321"]), done
+    # the twin: no script says by itself who a container is
+    scripts = (built.path / "scripts").glob("*.sh")
+    assert [script.name for script in scripts if "$(id -" in script.read_text()] == ["docker-user.sh"]

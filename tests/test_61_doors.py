@@ -281,6 +281,32 @@ def test_an_activation_script_that_fails_stops_the_build(scripted, tmp_path):
     assert f"`conda activate {project.prefix}` failed (exit code 3)" in shown
 
 
+MORE = r"""RUN printf '%s\n' 'module() {{ :; }}; export -f module' 'export ICE_HOME=/ice ICE_LEVEL="${{ICE_LEVEL:-info}}"' \
+    'export ICE_DATA="$ICE_DATA:/data"' > {prefix}/etc/conda/activate.d/zz.sh
+"""
+
+
+def test_what_a_script_exports_is_recorded_as_it_means_it(scripted, tmp_path):
+    """A function that bash hands on is no variable of sh's; what honours its user's value goes on to do so."""
+    shutil.copytree(scripted.path, tmp_path / "copy")
+    project = Project(tmp_path / "copy", f"{scripted.images}-more")
+    line = "FROM poetry-packages AS activation\n"
+    dockerfile = project.path / "Dockerfile"
+    dockerfile.write_text(dockerfile.read_text().replace(line, line + MORE.format(prefix=project.prefix)))
+    project.make("build")
+    show = 'echo "$ICE_HOME $ICE_LEVEL $ICE_DATA"'
+    try:
+        for shell in ("sh", "bash"):
+            assert docker("run", "--rm", project.runtime, shell, "-c", show).stdout == "/ice info :/data\n"
+            given = ("--env", "ICE_HOME=/mine", "--env", "ICE_LEVEL=debug", "--env", "ICE_DATA=/mine")
+            shown = docker("run", "--rm", *given, project.runtime, shell, "-c", show)
+            assert shown.stdout == "/ice debug /mine:/data\n" and shown.output == shown.stdout, (
+                "nothing is said on standard error"
+            )
+    finally:
+        docker("image", "rm", "--force", project.runtime)
+
+
 @pytest.mark.alone
 def test_activation_costs_a_millisecond_and_conda_activate_does_not(scripted):
     """The target is five milliseconds over the bare program; `conda activate` is the twin. Of the quickest runs: other programs work here."""

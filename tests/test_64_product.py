@@ -62,6 +62,50 @@ def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
     docker("image", "rm", "--force", project.runtime)
 
 
+MORE = """
+import importlib.metadata, json
+import helpers, corp.ice, single
+found = importlib.metadata.distribution("{name}")
+licences = sorted(str(file).split("licenses/")[1] for file in found.files if "/licenses/" in str(file))
+print(json.dumps([helpers.X, corp.ice.X, single.X, licences, "May be used" in (found.read_text("licenses/LICENSE") or "")]))
+"""
+
+
+def test_what_pyproject_names_need_not_be_there_when_the_project_is_installed(built, copy_of):
+    """More packages, a namespace, a module, licences and readmes of other names: the layer of the metadata has no code yet."""
+    project = copy_of(built)
+    text = (project.path / "pyproject.toml").read_text()
+    more = [
+        '{ include = "helpers", from = "src" }',
+        '{ include = "corp/ice", from = "src" }',
+        '{ include = "single.py", from = "src" }',
+    ]
+    changes = {
+        'from = "src" }]': f'from = "src" }}, {", ".join(more)}]\nreadme = ["README.rst", "notes/CHANGES.md"]',
+        'readme = "README.md"\n': 'dynamic = ["readme"]\nlicense-files = ["LICEN[CS]E*", "notes/**/*.txt"]\n',
+    }
+    for old, new in changes.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (project.path / "pyproject.toml").write_text(text)
+    (project.path / "README.md").rename(project.path / "README.rst")
+    (project.path / "LICENSE").write_text("May be used.\n")
+    for name in ("helpers/__init__.py", "corp/ice/__init__.py", "single.py"):
+        (project.path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.path / "src" / name).write_text(f"X = '{name}'\n")
+    project.make("build")
+    try:
+        shown = docker(
+            "run", "--rm", project.runtime, "python", "-c", MORE.format(name=tomllib.loads(text)["project"]["name"])
+        ).stdout
+        assert json.loads(shown) == ["helpers/__init__.py", "corp/ice/__init__.py", "single.py", ["LICENSE", "notes/x.txt"], True]
+        # the twin: what nobody could make up is still an error that names the file
+        (project.path / "pyproject.toml").write_text(text.replace("[project.scripts]", '[project.scripts]\n"two words" = 1'))
+        assert "ERROR: pyproject.toml: " in project.make("build", fails=True).output
+    finally:
+        docker("image", "rm", "--force", project.runtime)
+
+
 LOOK = """
 set -u
 find /tmp /var/tmp /root /home -xdev -type f -size +1024k | sed 's/$/ is over 1 MB/'
@@ -183,7 +227,7 @@ def test_the_same_locks_make_the_same_pyc_files(built):
 
 
 KEPT = """
-import hashlib, json, os, pathlib, subprocess, sys
+import concurrent.futures, hashlib, json, os, pathlib, subprocess, sys
 sys.path.insert(0, "/docker")
 import bytecode
 
@@ -221,6 +265,10 @@ os.utime(third / "damaged.py", (3000, 3000))
 bytecode.compile_files(str(third), ["planted.py", "damaged.py"])
 assert (one.stat().st_ino, one.stat().st_mtime_ns) == before[:2] and other.stat().st_mtime_ns != before[2]
 assert len(list(bytecode.CACHE.glob("*/*"))) == 6
+# two builds have the same process numbers: what they put into the cache at once gets there
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda _: bytecode.keep("same", b"content"), range(2000)))
+assert bytecode.kept("same") == b"content" and [file.name for file in bytecode.CACHE.glob("sa/*")] == ["same"]
 where = subprocess.check_output([sys.executable, "-c", "import damaged; print(damaged.f.__code__.co_filename)"], text=True, cwd="/tmp/second")
 print(json.dumps([sorted(first), {name: second[name] == first[name] for name in first},
     second["planted.py"].endswith(b"planted"), where.strip()]))

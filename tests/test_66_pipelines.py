@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
 
@@ -164,3 +166,22 @@ def test_an_image_that_does_not_start_is_seen(built, case):
         )
     assert done.returncode == code and said in done.stdout + done.stderr, done.stdout + done.stderr
     assert container.docker("ps", "--all", "--quiet", "--filter", f"ancestor={built.runtime}").stdout == before
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_smoke_test_that_is_cancelled_leaves_nothing_running(built, name):
+    with container.derived(built.runtime, f"LABEL cancelled={name}\n{HEALTHY.replace('touch /tmp/up', 'echo stuck')}") as image:
+        asked = ("ps", "--all", "--quiet", "--filter", f"ancestor={image}")
+        smoke = subprocess.Popen(["sh", str(built.path / "scripts/smoke.sh"), image], preexec_fn=heed)
+        while not container.docker(*asked).stdout:
+            assert smoke.poll() is None, "it ended by itself"
+            time.sleep(0.2)
+        time.sleep(1)  # until the script has the container's name
+        smoke.send_signal(getattr(signal, name))
+        assert smoke.wait(timeout=60) == {"SIGINT": 130, "SIGTERM": 143}[name]
+        assert container.docker(*asked).stdout == ""
+
+
+def heed() -> None:
+    """What a shell started in the background inherits is to ignore SIGINT; a person's shell does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

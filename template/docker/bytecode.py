@@ -60,7 +60,7 @@ def keep(name, content):
     """Put `content` into the cache under `name`, whole or not at all."""
     place = CACHE / name[:2] / name
     place.parent.mkdir(exist_ok=True)
-    half = place.with_name(f"{name}.{os.getpid()}")
+    half = place.with_name(f"{name}.{os.urandom(4).hex()}")  # two builds have the same process numbers
     half.write_bytes(hashlib.sha256(content).digest() + content)
     half.replace(place)
 

@@ -1,18 +1,43 @@
 """Install the project itself: its metadata, its programs, and a .pth file to where its code will lie.
 
-Needs pyproject.toml and README.md alone: an edit of the code then changes no layer but the one that
+Needs pyproject.toml, README.md and the licence alone: an edit of the code then changes no layer but the one that
 holds the code. poetry-core writes the wheel, as it does for any editable install, and uv installs it
 into a folder that the image lays over the environment.
 """
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 from errors import BuildError, run
+
+
+def patterns(document):
+    """Return [pattern] of the files that poetry-core asks for, since pyproject.toml names them."""
+    project, poetry = document.get("project", {}), document.get("tool", {}).get("poetry", {})
+    found = list(project.get("license-files", ()))
+    for named in (project.get("license"), project.get("readme"), poetry.get("readme")):
+        if isinstance(named, dict):
+            found.append(named.get("file"))
+        else:
+            found += named if isinstance(named, list) else [named]
+    if isinstance(project.get("license"), str):  # an expression, such as MIT
+        found.remove(project["license"])
+    for entry in poetry.get("packages", ()):
+        include = f"{entry.get('from', '.')}/{entry['include']}"
+        found.append(include if include.endswith(".py") else f"{include}/__init__.py")
+    return [pattern for pattern in found if pattern]
+
+
+def stand_in(pattern):
+    """Return the Path of a file that fits a pattern: ** is any folder, * and ? may be one letter, [CS] is its first."""
+    plain = pattern.replace("**/", "").replace("*", "x").replace("?", "x")
+    return Path(re.sub(r"\[!?(.)[^]]*\]", r"\1", plain))
 
 
 def editable_wheel(project, package, folder):
@@ -20,9 +45,11 @@ def editable_wheel(project, package, folder):
     from poetry.core.masonry import api
 
     os.chdir(project)
-    code = Path("src", package)
-    code.mkdir(parents=True, exist_ok=True)
-    (code / "__init__.py").touch()
+    named = patterns(tomllib.loads(Path("pyproject.toml").read_text()))
+    for pattern in [f"src/{package}/__init__.py", *named]:
+        if not any(Path().glob(pattern)):
+            stand_in(pattern).parent.mkdir(parents=True, exist_ok=True)
+            stand_in(pattern).touch()
     try:
         return Path(folder, api.build_editable(folder))
     except Exception as error:  # whatever poetry-core raises, it is about pyproject.toml

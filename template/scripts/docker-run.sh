@@ -25,5 +25,5 @@ if [ -x "${0%/*}/gpus.sh" ]; then
     gpus=$("${0%/*}/gpus.sh")
 fi
 # shellcheck disable=SC2086  # OPTIONS, JOIN, gpus, group and terminal are lists of words
-exec docker run --rm --interactive $terminal ${OPTIONS-} ${JOIN-} $gpus --user "$(id -u):$(id -g)" $group \
+exec docker run --rm --interactive $terminal ${OPTIONS-} ${JOIN-} $gpus --user "$("${0%/*}/docker-user.sh")" $group \
     --volume "$PWD:/work" --workdir /work "$image" "$@"

@@ -8,7 +8,7 @@ mkdir -p report
 {
     docker image inspect "$image"
     docker history --no-trunc --human=false --format json "$image"
-} | docker run --rm --interactive --network none --user "$(id -u):$(id -g)" --group-add 0 --env NO_ACTIVATE=1 \
+} | docker run --rm --interactive --network none --user "$("${0%/*}/docker-user.sh")" --group-add 0 --env NO_ACTIVATE=1 \
     --volume "$PWD/docker/report.py:/report.py:ro" --volume "$PWD/report:/report" \
     --entrypoint "$2/bin/python" "$image" -B /report.py --name "$image" --prefix "$2" --project "$3" --out /report
 echo

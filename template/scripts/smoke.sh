@@ -11,6 +11,9 @@ esac
 # The image's own check, asked each second: at its own pace the first answer takes ten.
 container=$(docker run --detach --health-interval 1s "$image")
 trap 'docker rm --force --volumes "$container" > /dev/null' EXIT
+# dash ends without the above where a signal ends it
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 left=${SECONDS_TO_START:-60}
 while [ "$left" -gt 0 ]; do
     case $(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$container") in

@@ -78,4 +78,4 @@ if [ -t 0 ] && [ -t 1 ]; then
 fi
 
 # exec, since the update may replace this very file: the shell must not read on.
-exec docker run --rm --interactive --user "$(id -u):$(id -g)" --volume "$top:$top" --workdir "$PWD" "$@"
+exec docker run --rm --interactive --user "$("${0%/*}/docker-user.sh")" --volume "$top:$top" --workdir "$PWD" "$@"

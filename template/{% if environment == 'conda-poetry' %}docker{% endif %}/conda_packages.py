@@ -46,8 +46,8 @@ class Package(NamedTuple):
 
     @property
     def archive(self):
-        """Where the archive lies in conda's cache, once fetched."""
-        return Path(CACHE, self.file_name)
+        """Where the archive lies in conda's cache, once fetched: below its platform, since names repeat between those."""
+        return Path(CACHE, *self.url.rsplit("/", 2)[1:])
 
 
 def unlocked(here, platforms):
@@ -132,7 +132,9 @@ def download(url, target):
 
     session = get_session(url)
     timeout = (context.remote_connect_timeout_secs, context.remote_read_timeout_secs)
-    half = target.with_name(f"{target.name}.{os.getpid()}.half")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # two builds, with the same process number each, may be at it
+    half = target.with_name(f"{target.name}.{os.urandom(4).hex()}.half")
     try:
         with session.get(url, stream=True, proxies=session.proxies, timeout=timeout) as answer:
             answer.raise_for_status()
@@ -173,7 +175,7 @@ def fetch_one(package, mapping):
         found = hashes_of(package.archive)
         if found == locked:
             return package.archive.stat().st_size
-        package.archive.unlink()
+        package.archive.unlink(missing_ok=True)
         which = int(found[1] != locked[1])
         problem = f"it has {('MD5', 'SHA-256')[which]} {found[which]}, the lock says {locked[which]}"
         if attempt:
