@@ -172,6 +172,35 @@ def test_the_way_out_of_a_conflict_is_one(project):
     assert {name for name, _ in moved(project.make("env-update").output)} == {"numpy"}
 
 
+CONTRADICTIONS = {
+    "a Python that pyproject.toml does not allow": (
+        ("environment.yml", "python=3.13", "python=3.11"),
+        "environment.yml gives Python 3.11.",
+        "requires-python = >=3.13,<3.14",
+    ),
+    "a range that is none": (
+        ("pyproject.toml", 'requires-python = ">=3.13,<3.14"', 'requires-python = "3.13"'),
+        "pyproject.toml: requires-python is 3.13, which is no range",
+        ">=3.12,<3.13",
+    ),
+    "pip's section": (
+        ("environment.yml", "  - pip\n", "  - pip\n  - pip:\n    - tqdm>=4\n    - six\n"),
+        "environment.yml: pip: asks for tqdm>=4, six.",
+        "write it into `dependencies` in pyproject.toml",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_what_contradicts_the_other_file_is_named_with_both(project, case):
+    (file, old, new), *said = CONTRADICTIONS[case]
+    edit(project, file, old, new)
+    before = project.locks()
+    shown = project.make("env-update", fails=True).output
+    assert all(words in shown for words in said), shown[-2000:]
+    assert "virtualenv" not in shown and "Traceback" not in shown and project.locks() == before
+
+
 # --- plain data, in the image that makes the locks -------------------------------------------------
 
 PLAIN = r"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -140,6 +141,40 @@ def test_a_cache_that_is_not_there_yet_is_no_error(built, copy_of, pushed_to):
     """The first run of a pipeline."""
     done = copy_of(built).make("build", CACHE=f"{pushed_to}/Nothing/here:cache")
     assert "importing cache manifest" in done.output, "it was asked for"
+
+
+RECORDING = """#!/bin/sh
+# The docker command, which writes down what it is asked for.
+echo "$*" >> "{log}"
+exec "{docker}" "$@"
+"""
+
+
+def test_the_image_comes_out_of_whichever_builder_there_is(built, tmp_path):
+    """Another builder than the engine's own keeps what it was not told to hand over, and ends with 0 all the same."""
+    program, log = tmp_path / "bin/docker", tmp_path / "log"
+    program.parent.mkdir()
+    program.write_text(RECORDING.format(log=log, docker=shutil.which("docker")))
+    program.chmod(0o755)
+    path = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    name = f"{built.images}-loaded:latest"
+
+    def asked(*words: str) -> str:
+        log.unlink(missing_ok=True)
+        subprocess.run(
+            [built.path / "scripts/docker-build.sh", *words, "."], cwd=built.path, env=path, check=True, capture_output=True
+        )
+        [line] = [line for line in log.read_text().splitlines() if line.startswith("buildx build ")]
+        return line
+
+    try:
+        assert " --load " in asked("--target", "runtime", "--tag", name)
+        container.docker("image", "inspect", name)
+    finally:
+        container.docker("image", "rm", "--force", name, check=False)
+    # the twin: who says himself where it goes is not contradicted
+    assert "--load" not in asked("--target", "sbom", "--output", f"type=local,dest={tmp_path}/out")
+    assert (tmp_path / "out").is_dir()
 
 
 HEALTHY = 'HEALTHCHECK --interval=1s CMD python -c \'open("/tmp/up")\'\nCMD ["sh", "-c", "sleep 2; touch /tmp/up; sleep 60"]'

@@ -558,9 +558,16 @@ def input_changed(project, platforms, previous):
 def check_inputs(project, update, previous):
     """Refuse what no solver should be asked: files that are no YAML or TOML, names that nothing holds."""
     try:
-        YAML(typ="safe").load((project / "environment.yml").read_text())
+        environment = YAML(typ="safe").load((project / "environment.yml").read_text())
     except Exception as error:
         raise BuildError(f"environment.yml is no YAML: {error}") from None
+    dependencies = environment.get("dependencies") if isinstance(environment, dict) else None
+    for section in dependencies if isinstance(dependencies, list) else ():
+        if isinstance(section, dict) and "pip" in section:
+            raise BuildError(
+                f"environment.yml: pip: asks for {', '.join(map(str, section['pip'] or ['nothing']))}. What comes from PyPI is Poetry's:\n"
+                "write it into `dependencies` in pyproject.toml, take the section out here, then run `make env-update`."
+            )
     try:
         parse((project / "pyproject.toml").read_text())
     except Exception as error:
@@ -573,6 +580,24 @@ def check_inputs(project, update, previous):
         raise BuildError(
             f"PKG: the locks hold no {', '.join(unknown)}. Add it to environment.yml or pyproject.toml, then run `make env-update`."
         )
+
+
+def check_python(project, locked):
+    """Refuse a pyproject.toml that does not allow the Python that conda's lock holds."""
+    wanted = parse((project / "pyproject.toml").read_text()).get("project", {}).get("requires-python")
+    for platform, entries in locked.items():
+        version = entries["python"]["version"] if "python" in entries else None
+        try:
+            allowed = not (wanted and version) or SpecifierSet(wanted).contains(version, prereleases=True)
+        except InvalidSpecifier:
+            raise BuildError(
+                f"pyproject.toml: requires-python is {wanted}, which is no range of versions (>=3.12,<3.13 is one)."
+            ) from None
+        if not allowed:
+            raise BuildError(
+                f"environment.yml gives Python {version} ({platform}), and pyproject.toml has requires-python = {wanted}.\n"
+                "Change one of the two, then run `make env-update`."
+            )
 
 
 def main():
@@ -605,6 +630,7 @@ def main():
     else:
         say("conda: environment.yml is as it was locked")
     locked = read_conda_lock(project / "conda-lock.yml")
+    check_python(project, locked)
 
     distributions = provided(locked)
     old_pins = set(current_pins(project))
