@@ -164,6 +164,14 @@ def test_a_port_in_use_is_named(with_kernel):
     assert f"make lab PORT={int(taken) + 1}" in shown
 
 
+@pytest.mark.parametrize("user", ["12345", "1000"])
+def test_the_prompt_names_a_user_whom_the_image_does_not_know(built, user):
+    command = ["docker", "run", "--rm", "--interactive", "--tty", "--user", user, built.dev, "bash"]
+    name = "app" if user == "1000" else f"user{user}"
+    shown = typed(command, ["echo a''t $USER", "exit"], until=f"at {name}")
+    assert f"{name}@" in shown and "I have no name" not in shown, shown
+
+
 ENGINE = """#!/bin/sh
 # This machine's engine, which says of itself that it is rootless.
 if [ "$1" = version ]; then echo "Engine containerd runc docker-init rootlesskit"; else exec "{docker}" "$@"; fi
