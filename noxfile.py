@@ -3,7 +3,7 @@
     nox -s demo             a project from nothing: rendered, locked, built, and an analysis run in it
     nox -s tests            everything; `nox -s tests -- -k kernel` narrows
     nox -s tests -- --part 2/4      the second of four parts (`nox -s matrix` lists them for CI)
-    nox -s tests -- -n 0            one test at a time, and not two
+    nox -s tests -- -n 0            one test at a time
     nox -s mirror           starts the closed network; `-- status` shows it, `-- down` stops it
 
 demo and tests find out what they have: an engine in reach is used, or a private one set up (Debian or
