@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import http.server
 import os
 import re
 import subprocess
+import threading
 import time
 import uuid
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
 
@@ -15,7 +22,7 @@ import pytest
 from tests.conftest import IMAGES, SMALL
 from tests.harness import container, leaks, registry
 from tests.harness.project import Project
-from tests.mirror import gate, images
+from tests.mirror import engine, gate, images
 from tests.test_30_locks import check, edit
 
 
@@ -244,3 +251,118 @@ def test_base_images_come_through_a_registry_that_wants_a_login(render, sources,
         done = build(project, environment, *words)
         assert done.returncode == 0 and f"{address}/{base}" in done.stdout, done.stdout[-3000:]
     assert check(project).returncode == 2, "nothing was locked here"
+
+
+# --- a further index -------------------------------------------------------------------------------
+
+
+def publish(folder: Path, name: str, version: str, content: str) -> str:
+    """Put a wheel into an index, which is a folder; return the hash of the file."""
+    page = folder / name
+    page.mkdir(parents=True, exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    wheel = page / f"{name}-{version}-py3-none-any.whl"
+    members = {
+        f"{name}.py": f"whose = {content!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: couplet\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in members.items():
+            archive.writestr(path, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*members, f"{info}/RECORD"]))
+    links = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(page.glob("*.whl"))}
+    text = "".join(f'<a href="{file}#sha256={digest}">{file}</a>\n' for file, digest in links.items())
+    (page / "index.html").write_text(text)
+    return f"sha256:{links[wheel.name]}"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A folder, without a line for each answer."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder to containers for the length of a block; the value is its address."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer((engine.gateway(engine.find()), 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+    try:
+        yield f"http://{server.server_address[0]}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+OTHER = {"another version": "1.0", "another file of the same version": "2.0"}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_further_index_may_have_what_is_locked_in_another_form(render, sources, tmp_path, what):
+    """As pip has it: the file is the one with the right hash. What the main index lacks comes from the further one."""
+    project = render(**SMALL, environment="poetry")
+    main, further = tmp_path / "index/main", tmp_path / "index/further"
+    locked = {"floe": publish(main, "floe", "2.0", "main"), "brine": publish(further, "brine", "2.0", "further")}
+    publish(further, "floe", OTHER[what], "further")
+    publish(main, "brine", "1.0", "main")
+    packages = "".join(
+        f'[[package]]\nname = "{name}"\nversion = "2.0"\noptional = false\ngroups = ["main"]\nfiles = '
+        f'[{{file = "{name}-2.0-py3-none-any.whl", hash = "{digest}"}}]\n\n'
+        for name, digest in locked.items()
+    )
+    empty = '[metadata]\nlock-version = "2.1"\npython-versions = "*"\ncontent-hash = ""\n'
+    (project.path / "poetry.lock").write_text(packages + empty)
+    words = ("--target", "poetry-packages", "--tag", project.runtime, "--no-cache-filter", "poetry-packages")
+    with served(tmp_path / "index") as address:
+        pip = tmp_path / "pip.conf"
+        pip.write_text(f"[global]\nindex-url = {address}/main\nextra-index-url =\n    {address}/further\n")
+        user = {"PIP_CONFIG_FILE": str(pip)}
+
+        def built() -> subprocess.CompletedProcess:
+            # the tools come from where this machine has them
+            tools = build(project, {}, "--target", "tools")
+            assert tools.returncode == 0, tools.stdout[-3000:]
+            return build(project, user, *words)
+
+        done = built()
+        assert done.returncode == 0, done.stdout[-3000:]
+        code = "import brine, floe; print(floe.whose, brine.whose)"
+        assert container.run(project.runtime, f"{project.prefix}/bin/python", "-c", code) == "main further\n"
+        # the twin: uv as it is by itself, with these before the main one
+        edit(
+            project,
+            "docker/network.sh",
+            'UV_INDEX="${index:+$index }$extra" UV_INDEX_STRATEGY=unsafe-first-match',
+            'UV_INDEX="$extra"',
+        )
+        done = built()
+        assert done.returncode and re.search("no version of floe==2.0|Hash mismatch for `floe==2.0`", done.stdout), done.stdout[
+            -3000:
+        ]
+    container.docker("image", "rm", "--force", project.runtime)
+
+
+PIP_SAYS = (
+    "COLUMNS=999 python -m pip download --help | sed -n 's/.*Base URL of the Python Package Index (default *//p' | sed 's/).*//'"
+)
+
+
+@pytest.mark.parametrize("image", [images.MINIFORGE, images.python_image("3.13")])
+def test_without_an_index_of_ones_own_pips_default_is_asked_first(render, sources, tmp_path, image):
+    helpers = render().path / "docker"
+
+    def settings(text: str) -> list[str]:
+        (tmp_path / "pip.conf").write_text(text)
+        mounts = (f"--volume={helpers}:/docker:ro", f"--volume={tmp_path}/pip.conf:/run/secrets/pip_conf:ro")
+        script = f'. /docker/network.sh; {PIP_SAYS}; echo "${{UV_INDEX-none}}"; echo "${{UV_DEFAULT_INDEX-none}}"'
+        return container.run(image, "sh", "-euc", script, options=mounts).splitlines()
+
+    default, indexes, main = settings("[global]\nextra-index-url = https://example.com/further\n")
+    assert default.startswith("https://") and indexes == f"{default} https://example.com/further" and main == "none"
+    # the twins
+    both = settings("[global]\nindex-url = https://example.com/main\nextra-index-url = https://example.com/further\n")
+    assert both[1:] == ["https://example.com/main https://example.com/further", "https://example.com/main"]
+    assert settings("[global]\ntimeout = 9\n")[1:] == ["none", "none"]
