@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import json
 import os
 import re
 import subprocess
@@ -366,3 +367,37 @@ def test_without_an_index_of_ones_own_pips_default_is_asked_first(render, source
     both = settings("[global]\nindex-url = https://example.com/main\nextra-index-url = https://example.com/further\n")
     assert both[1:] == ["https://example.com/main https://example.com/further", "https://example.com/main"]
     assert settings("[global]\ntimeout = 9\n")[1:] == ["none", "none"]
+
+
+# --- which files ----------------------------------------------------------------------------------
+
+PLACES = {
+    "pip_conf": ["Library/Application Support/pip/pip.conf", ".config/pip/pip.conf", ".pip/pip.conf"],
+    "poetry_auth": ["Library/Application Support/pypoetry/auth.toml", ".config/pypoetry/auth.toml"],
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_file_is_found_where_its_tool_looks_and_in_that_order(render, sources, tmp_path, name):
+    """macOS' places first, as pip and Poetry have it; what Docker reads of it, blanks included."""
+    project = render(**SMALL)
+    user = tmp_path / "home"
+    user.mkdir()
+    unset = ("PIP_CONFIG_FILE", "POETRY_CONFIG_DIR", "XDG_CONFIG_HOME")
+    environment = {**os.environ, "HOME": str(user), "IMAGE": "none", **dict.fromkeys(unset, "")}
+    # where Docker's client keeps its plugins and its logins
+    environment["DOCKER_CONFIG"] = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
+
+    def found() -> str | None:
+        words = ["scripts/docker-build.sh", "bake", "--print"]
+        shown = subprocess.run(words, cwd=project.path, env=environment, check=True, capture_output=True, text=True).stdout
+        targets = [target.get("secret", ()) for target in json.loads(shown)["target"].values()]
+        [files] = {tuple(secret["src"] for secret in secrets if secret["id"] == name) for secrets in targets}
+        return files[0] if files else None
+
+    assert found() in (None, "/etc/pip.conf", "/Library/Application Support/pip/pip.conf")
+    for place in reversed(PLACES[name]):
+        path = user / place
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+        assert found() == str(path)
