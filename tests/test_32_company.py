@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -21,7 +22,7 @@ from secrets import token_hex
 import pytest
 
 from tests.conftest import IMAGES, SMALL
-from tests.harness import container, leaks, registry
+from tests.harness import container, leaks, registry, template
 from tests.harness.project import Project
 from tests.mirror import engine, gate, images
 from tests.test_30_locks import check, edit
@@ -401,3 +402,23 @@ def test_a_file_is_found_where_its_tool_looks_and_in_that_order(render, sources,
         path.parent.mkdir(parents=True)
         path.write_text("")
         assert found() == str(path)
+
+
+# --- what messages show ----------------------------------------------------------------------------
+
+SHOWN = {
+    "https://ada:secret@conda.example.com/a": "https://***@conda.example.com/a",
+    "https://conda.example.com/t/tk-1234/conda-forge/noarch": "https://conda.example.com/t/***/conda-forge/noarch",
+    "https://conda.example.com/t/tk-1234": "https://conda.example.com/t/***",
+    "https://conda.example.com/t/tk-1234 is gone": "https://conda.example.com/t/*** is gone",
+    "HTTP 401 for 'https://conda.example.com/t/tk-1234'": "HTTP 401 for 'https://conda.example.com/t/***'",
+    # the twins: nothing to hide
+    "https://conda.example.com/tk/1234 and /tmp/t": "https://conda.example.com/tk/1234 and /tmp/t",
+}
+
+
+def test_messages_show_no_password_and_no_token_wherever_it_stands():
+    code = "import errors, json, sys; print(json.dumps([errors.without_password(text) for text in sys.argv[1:]]))"
+    helpers = {**os.environ, "PYTHONPATH": str(template.REPOSITORY / "template/docker"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code, *SHOWN], env=helpers, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == list(SHOWN.values())
