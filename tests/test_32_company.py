@@ -170,6 +170,21 @@ def test_a_ca_that_is_not_known_is_named(project, company, tmp_path):
     assert re.search("certificate|SSL", shown), shown[-3000:]
 
 
+@pytest.mark.parametrize("mode", [",mode=0444", ""], ids=["for all to read", "the twin"])
+def test_apt_knows_a_ca_that_it_may_read(render, company, tmp_path, mode):
+    """Where Debian comes by https, from a base image of one's own: apt reads the certificates as a user of its own."""
+    project = render(**SMALL, environment="poetry")
+    tools = build(project, {}, "--target", "tools")
+    assert tools.returncode == 0, tools.stdout[-3000:]
+    source = f"RUN rm -rf /etc/apt/sources.list*; echo 'deb [trusted=yes] {company.address}/debian ./' > /etc/apt/sources.list\n"
+    edit(project, "Dockerfile", "FROM os-base AS copier\n", f"FROM os-base AS copier\n{source}")
+    edit(project, "Dockerfile", "id=ca,mode=0444", f"id=ca{mode}")
+    done = build(project, home(tmp_path / "home", {}, company), "--target", "copier", "--no-cache-filter", "copier")
+    # the company lets nobody in without a password: who is asked for one has got as far as that
+    refused, unread = "401" in done.stdout, "Could not load certificates" in done.stdout
+    assert done.returncode and (refused, unread) == ((True, False) if mode else (False, True)), done.stdout[-3000:]
+
+
 LEAKS = {
     "a file that a later layer deletes": (
         "RUN --mount=type=secret,id=netrc cp /run/secrets/netrc /opt/kept\nRUN rm /opt/kept\n",
