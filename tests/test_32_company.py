@@ -314,6 +314,18 @@ def served(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
+def lock(project: Project, hashes: dict[str, str], sources: dict[str, str] | None = None) -> None:
+    """Write a poetry.lock of version 2.0 of each package, some of them from a source of Poetry's ({name: address})."""
+    text = ""
+    for name, digest in hashes.items():
+        text += f'[[package]]\nname = "{name}"\nversion = "2.0"\noptional = false\ngroups = ["main"]\n'
+        text += f'files = [{{file = "{name}-2.0-py3-none-any.whl", hash = "{digest}"}}]\n\n'
+        if source := (sources or {}).get(name):
+            text += f'[package.source]\ntype = "legacy"\nurl = "{source}"\nreference = "corp"\n\n'
+    text += '[metadata]\nlock-version = "2.1"\npython-versions = "*"\ncontent-hash = ""\n'
+    (project.path / "poetry.lock").write_text(text)
+
+
 OTHER = {"another version": "1.0", "another file of the same version": "2.0"}
 
 
@@ -325,13 +337,7 @@ def test_a_further_index_may_have_what_is_locked_in_another_form(render, sources
     locked = {"floe": publish(main, "floe", "2.0", "main"), "brine": publish(further, "brine", "2.0", "further")}
     publish(further, "floe", OTHER[what], "further")
     publish(main, "brine", "1.0", "main")
-    packages = "".join(
-        f'[[package]]\nname = "{name}"\nversion = "2.0"\noptional = false\ngroups = ["main"]\nfiles = '
-        f'[{{file = "{name}-2.0-py3-none-any.whl", hash = "{digest}"}}]\n\n'
-        for name, digest in locked.items()
-    )
-    empty = '[metadata]\nlock-version = "2.1"\npython-versions = "*"\ncontent-hash = ""\n'
-    (project.path / "poetry.lock").write_text(packages + empty)
+    lock(project, locked)
     words = ("--target", "poetry-packages", "--tag", project.runtime, "--no-cache-filter", "poetry-packages")
     with served(tmp_path / "index") as address:
         pip = tmp_path / "pip.conf"
@@ -359,6 +365,36 @@ def test_a_further_index_may_have_what_is_locked_in_another_form(render, sources
         assert done.returncode and re.search("no version of floe==2.0|Hash mismatch for `floe==2.0`", done.stdout), done.stdout[
             -3000:
         ]
+    container.docker("image", "rm", "--force", project.runtime)
+
+
+def test_a_source_of_poetrys_is_asked_for_its_own_packages_alone(render, sources, tmp_path):
+    """And pip.conf's indexes for all others: PyTorch's index has files of its own of what everybody uses."""
+    project = render(**SMALL, environment="poetry")
+    main, further, source = (tmp_path / "index" / name for name in ("main", "further", "source"))
+    hashes = {
+        "floe": publish(main, "floe", "2.0", "main"),
+        "brine": publish(further, "brine", "2.0", "further"),
+        "frazil": publish(source, "frazil", "2.0", "source"),
+    }
+    publish(source, "floe", "2.0", "source")
+    words = ("--target", "poetry-packages", "--tag", project.runtime, "--no-cache-filter", "poetry-packages")
+    tools = build(project, {}, "--target", "tools")
+    assert tools.returncode == 0, tools.stdout[-3000:]
+    with served(tmp_path / "index") as address:
+        pip = tmp_path / "pip.conf"
+        pip.write_text(f"[global]\nindex-url = {address}/main\nextra-index-url = {address}/further\n")
+        own = {"frazil": f"{address}/source"}
+        lock(project, hashes, own)
+        done = build(project, {"PIP_CONFIG_FILE": str(pip)}, *words)
+        assert done.returncode == 0, done.stdout[-3000:]
+        code = "import brine, floe, frazil; print(floe.whose, brine.whose, frazil.whose)"
+        shown = container.run(project.runtime, f"{project.prefix}/bin/python", "-c", code)
+        assert shown == "main further source\n"
+        # the twin: were it asked for the others too
+        lock(project, hashes, own | {"floe": f"{address}/source"})
+        done = build(project, {"PIP_CONFIG_FILE": str(pip)}, *words)
+        assert done.returncode and "Hash mismatch for `floe==2.0`" in done.stdout, done.stdout[-3000:]
     container.docker("image", "rm", "--force", project.runtime)
 
 
