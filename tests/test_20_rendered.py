@@ -163,3 +163,26 @@ def test_the_tools_stages_hold_nothing_of_a_project(template_repository, tmp_pat
     for stage in ("conda-base", "installers", "tools", "poetry", "copier", "pip-audit"):
         assert ours[stage] == other[stage], stage
     assert ours["conda-env"] != other["conda-env"], "the twin: a stage that holds the project's name"
+
+
+SECRETS = {"pip_conf", "poetry_auth", "ca", "netrc", "proxies"}
+INSTALLS = re.compile(r"/(install_poetry|saturn)\.py ")
+
+
+def without_secrets(dockerfile: str) -> list[tuple[str, list[str]]]:
+    """Return (the step, the secrets that it lacks) for all steps that install what poetry.lock holds."""
+    text = re.sub(r"\\\n\s*", " ", re.sub(r"^#.*\n", "", dockerfile, flags=re.M))
+    steps = [line for line in re.findall(r"^RUN .*", text, re.M) if INSTALLS.search(line)]
+    assert steps, "nothing installs here"
+    lacking = [(step, sorted(SECRETS - set(re.findall(r"--mount=type=secret,id=(\w+)", step)))) for step in steps]
+    return [(step, names) for step, names in lacking if names]
+
+
+def test_every_step_that_installs_has_the_same_secrets(rendered, variant):
+    """A source of Poetry's behind a password builds in one image and not in another, else."""
+    for file in rendered(variant).path.glob("Dockerfile*"):
+        assert without_secrets(file.read_text()) == [], file.name
+        for name in SECRETS:
+            # the twin: without one of them, in each step
+            text = re.sub(rf" *--mount=type=secret,id={name}\b(,uid=1000)?", "", file.read_text())
+            assert [names for _, names in without_secrets(text)] == [[name]] * len(without_secrets(text)) != [], file.name

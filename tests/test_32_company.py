@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import http.server
+import json
 import os
 import re
 import subprocess
+import sys
+import threading
 import time
 import uuid
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
 
 from tests.conftest import IMAGES, SMALL
-from tests.harness import container, leaks, registry
+from tests.harness import container, leaks, registry, template
 from tests.harness.project import Project
-from tests.mirror import gate, images
+from tests.mirror import engine, gate, images
 from tests.test_30_locks import check, edit
 
 
@@ -161,6 +170,21 @@ def test_a_ca_that_is_not_known_is_named(project, company, tmp_path):
     assert re.search("certificate|SSL", shown), shown[-3000:]
 
 
+@pytest.mark.parametrize("mode", [",mode=0444", ""], ids=["for all to read", "the twin"])
+def test_apt_knows_a_ca_that_it_may_read(render, company, tmp_path, mode):
+    """Where Debian comes by https, from a base image of one's own: apt reads the certificates as a user of its own."""
+    project = render(**SMALL, environment="poetry")
+    tools = build(project, {}, "--target", "tools")
+    assert tools.returncode == 0, tools.stdout[-3000:]
+    source = f"RUN rm -rf /etc/apt/sources.list*; echo 'deb [trusted=yes] {company.address}/debian ./' > /etc/apt/sources.list\n"
+    edit(project, "Dockerfile", "FROM os-base AS copier\n", f"FROM os-base AS copier\n{source}")
+    edit(project, "Dockerfile", "id=ca,mode=0444", f"id=ca{mode}")
+    done = build(project, home(tmp_path / "home", {}, company), "--target", "copier", "--no-cache-filter", "copier")
+    # the company lets nobody in without a password: who is asked for one has got as far as that
+    refused, unread = "401" in done.stdout, "Could not load certificates" in done.stdout
+    assert done.returncode and (refused, unread) == ((True, False) if mode else (False, True)), done.stdout[-3000:]
+
+
 LEAKS = {
     "a file that a later layer deletes": (
         "RUN --mount=type=secret,id=netrc cp /run/secrets/netrc /opt/kept\nRUN rm /opt/kept\n",
@@ -244,3 +268,208 @@ def test_base_images_come_through_a_registry_that_wants_a_login(render, sources,
         done = build(project, environment, *words)
         assert done.returncode == 0 and f"{address}/{base}" in done.stdout, done.stdout[-3000:]
     assert check(project).returncode == 2, "nothing was locked here"
+
+
+# --- a further index -------------------------------------------------------------------------------
+
+
+def publish(folder: Path, name: str, version: str, content: str) -> str:
+    """Put a wheel into an index, which is a folder; return the hash of the file."""
+    page = folder / name
+    page.mkdir(parents=True, exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    wheel = page / f"{name}-{version}-py3-none-any.whl"
+    members = {
+        f"{name}.py": f"whose = {content!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: couplet\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in members.items():
+            archive.writestr(path, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{path},,\n" for path in [*members, f"{info}/RECORD"]))
+    links = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(page.glob("*.whl"))}
+    text = "".join(f'<a href="{file}#sha256={digest}">{file}</a>\n' for file, digest in links.items())
+    (page / "index.html").write_text(text)
+    return f"sha256:{links[wheel.name]}"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A folder, without a line for each answer."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder to containers for the length of a block; the value is its address."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer((engine.gateway(engine.find()), 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+    try:
+        yield f"http://{server.server_address[0]}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def lock(project: Project, hashes: dict[str, str], sources: dict[str, str] | None = None) -> None:
+    """Write a poetry.lock of version 2.0 of each package, some of them from a source of Poetry's ({name: address})."""
+    text = ""
+    for name, digest in hashes.items():
+        text += f'[[package]]\nname = "{name}"\nversion = "2.0"\noptional = false\ngroups = ["main"]\n'
+        text += f'files = [{{file = "{name}-2.0-py3-none-any.whl", hash = "{digest}"}}]\n\n'
+        if source := (sources or {}).get(name):
+            text += f'[package.source]\ntype = "legacy"\nurl = "{source}"\nreference = "corp"\n\n'
+    text += '[metadata]\nlock-version = "2.1"\npython-versions = "*"\ncontent-hash = ""\n'
+    (project.path / "poetry.lock").write_text(text)
+
+
+OTHER = {"another version": "1.0", "another file of the same version": "2.0"}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_further_index_may_have_what_is_locked_in_another_form(render, sources, tmp_path, what):
+    """As pip has it: the file is the one with the right hash. What the main index lacks comes from the further one."""
+    project = render(**SMALL, environment="poetry")
+    main, further = tmp_path / "index/main", tmp_path / "index/further"
+    locked = {"floe": publish(main, "floe", "2.0", "main"), "brine": publish(further, "brine", "2.0", "further")}
+    publish(further, "floe", OTHER[what], "further")
+    publish(main, "brine", "1.0", "main")
+    lock(project, locked)
+    words = ("--target", "poetry-packages", "--tag", project.runtime, "--no-cache-filter", "poetry-packages")
+    with served(tmp_path / "index") as address:
+        pip = tmp_path / "pip.conf"
+        pip.write_text(f"[global]\nindex-url = {address}/main\nextra-index-url =\n    {address}/further\n")
+        user = {"PIP_CONFIG_FILE": str(pip)}
+
+        def built() -> subprocess.CompletedProcess:
+            # the tools come from where this machine has them
+            tools = build(project, {}, "--target", "tools")
+            assert tools.returncode == 0, tools.stdout[-3000:]
+            return build(project, user, *words)
+
+        done = built()
+        assert done.returncode == 0, done.stdout[-3000:]
+        code = "import brine, floe; print(floe.whose, brine.whose)"
+        assert container.run(project.runtime, f"{project.prefix}/bin/python", "-c", code) == "main further\n"
+        # the twin: uv as it is by itself, with these before the main one
+        edit(
+            project,
+            "docker/network.sh",
+            'UV_INDEX="${index:+$index }$extra" UV_INDEX_STRATEGY=unsafe-first-match',
+            'UV_INDEX="$extra"',
+        )
+        done = built()
+        assert done.returncode and re.search("no version of floe==2.0|Hash mismatch for `floe==2.0`", done.stdout), done.stdout[
+            -3000:
+        ]
+    container.docker("image", "rm", "--force", project.runtime)
+
+
+def test_a_source_of_poetrys_is_asked_for_its_own_packages_alone(render, sources, tmp_path):
+    """And pip.conf's indexes for all others: PyTorch's index has files of its own of what everybody uses."""
+    project = render(**SMALL, environment="poetry")
+    main, further, source = (tmp_path / "index" / name for name in ("main", "further", "source"))
+    hashes = {
+        "floe": publish(main, "floe", "2.0", "main"),
+        "brine": publish(further, "brine", "2.0", "further"),
+        "frazil": publish(source, "frazil", "2.0", "source"),
+    }
+    publish(source, "floe", "2.0", "source")
+    words = ("--target", "poetry-packages", "--tag", project.runtime, "--no-cache-filter", "poetry-packages")
+    tools = build(project, {}, "--target", "tools")
+    assert tools.returncode == 0, tools.stdout[-3000:]
+    with served(tmp_path / "index") as address:
+        pip = tmp_path / "pip.conf"
+        pip.write_text(f"[global]\nindex-url = {address}/main\nextra-index-url = {address}/further\n")
+        own = {"frazil": f"{address}/source"}
+        lock(project, hashes, own)
+        done = build(project, {"PIP_CONFIG_FILE": str(pip)}, *words)
+        assert done.returncode == 0, done.stdout[-3000:]
+        code = "import brine, floe, frazil; print(floe.whose, brine.whose, frazil.whose)"
+        shown = container.run(project.runtime, f"{project.prefix}/bin/python", "-c", code)
+        assert shown == "main further source\n"
+        # the twin: were it asked for the others too
+        lock(project, hashes, own | {"floe": f"{address}/source"})
+        done = build(project, {"PIP_CONFIG_FILE": str(pip)}, *words)
+        assert done.returncode and "Hash mismatch for `floe==2.0`" in done.stdout, done.stdout[-3000:]
+    container.docker("image", "rm", "--force", project.runtime)
+
+
+PIP_SAYS = (
+    "COLUMNS=999 python -m pip download --help | sed -n 's/.*Base URL of the Python Package Index (default *//p' | sed 's/).*//'"
+)
+
+
+@pytest.mark.parametrize("image", [images.MINIFORGE, images.python_image("3.13")])
+def test_without_an_index_of_ones_own_pips_default_is_asked_first(render, sources, tmp_path, image):
+    helpers = render().path / "docker"
+
+    def settings(text: str) -> list[str]:
+        (tmp_path / "pip.conf").write_text(text)
+        mounts = (f"--volume={helpers}:/docker:ro", f"--volume={tmp_path}/pip.conf:/run/secrets/pip_conf:ro")
+        script = f'. /docker/network.sh; {PIP_SAYS}; echo "${{UV_INDEX-none}}"; echo "${{UV_DEFAULT_INDEX-none}}"'
+        return container.run(image, "sh", "-euc", script, options=mounts).splitlines()
+
+    default, indexes, main = settings("[global]\nextra-index-url = https://example.com/further\n")
+    assert default.startswith("https://") and indexes == f"{default} https://example.com/further" and main == "none"
+    # the twins
+    both = settings("[global]\nindex-url = https://example.com/main\nextra-index-url = https://example.com/further\n")
+    assert both[1:] == ["https://example.com/main https://example.com/further", "https://example.com/main"]
+    assert settings("[global]\ntimeout = 9\n")[1:] == ["none", "none"]
+
+
+# --- which files ----------------------------------------------------------------------------------
+
+PLACES = {
+    "pip_conf": ["Library/Application Support/pip/pip.conf", ".config/pip/pip.conf", ".pip/pip.conf"],
+    "poetry_auth": ["Library/Application Support/pypoetry/auth.toml", ".config/pypoetry/auth.toml"],
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_file_is_found_where_its_tool_looks_and_in_that_order(render, sources, tmp_path, name):
+    """macOS' places first, as pip and Poetry have it; what Docker reads of it, blanks included."""
+    project = render(**SMALL)
+    user = tmp_path / "home"
+    user.mkdir()
+    unset = ("PIP_CONFIG_FILE", "POETRY_CONFIG_DIR", "XDG_CONFIG_HOME")
+    environment = {**os.environ, "HOME": str(user), "IMAGE": "none", **dict.fromkeys(unset, "")}
+    # where Docker's client keeps its plugins and its logins
+    environment["DOCKER_CONFIG"] = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
+
+    def found() -> str | None:
+        words = ["scripts/docker-build.sh", "bake", "--print"]
+        shown = subprocess.run(words, cwd=project.path, env=environment, check=True, capture_output=True, text=True).stdout
+        targets = [target.get("secret", ()) for target in json.loads(shown)["target"].values()]
+        [files] = {tuple(secret["src"] for secret in secrets if secret["id"] == name) for secrets in targets}
+        return files[0] if files else None
+
+    assert found() in (None, "/etc/pip.conf", "/Library/Application Support/pip/pip.conf")
+    for place in reversed(PLACES[name]):
+        path = user / place
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+        assert found() == str(path)
+
+
+# --- what messages show ----------------------------------------------------------------------------
+
+SHOWN = {
+    "https://ada:secret@conda.example.com/a": "https://***@conda.example.com/a",
+    "https://conda.example.com/t/tk-1234/conda-forge/noarch": "https://conda.example.com/t/***/conda-forge/noarch",
+    "https://conda.example.com/t/tk-1234": "https://conda.example.com/t/***",
+    "https://conda.example.com/t/tk-1234 is gone": "https://conda.example.com/t/*** is gone",
+    "HTTP 401 for 'https://conda.example.com/t/tk-1234'": "HTTP 401 for 'https://conda.example.com/t/***'",
+    # the twins: nothing to hide
+    "https://conda.example.com/tk/1234 and /tmp/t": "https://conda.example.com/tk/1234 and /tmp/t",
+}
+
+
+def test_messages_show_no_password_and_no_token_wherever_it_stands():
+    code = "import errors, json, sys; print(json.dumps([errors.without_password(text) for text in sys.argv[1:]]))"
+    helpers = {**os.environ, "PYTHONPATH": str(template.REPOSITORY / "template/docker"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code, *SHOWN], env=helpers, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == list(SHOWN.values())

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +89,34 @@ def test_the_same_locks_make_the_same_bill_and_others_another(billed, copy_of):
     subprocess.run(done, cwd=other.path, check=True, capture_output=True)
     fresh = json.loads((other.path / "report/sbom.cdx.json").read_text())
     assert fresh["serialNumber"] != json.loads(text)["serialNumber"]
+
+
+def of_poetry(folder: Path, pins: list[str]) -> dict[str, str]:
+    """Return {name: version} of Poetry's packages in the bill of a made-up project, by the script itself."""
+    (folder / "pyproject.toml").write_text(
+        f'[project]\nname = "ice"\nversion = "1"\n\n[dependency-groups]\nconda = {json.dumps(pins)}\n'
+    )
+    packages = {"floe": ["main"], "brine": ["main", "conda"], "numpy": ["main", "conda"], "torch": ["conda"]}
+    (folder / "poetry.lock").write_text(
+        "".join(
+            f'[[package]]\nname = "{name}"\nversion = "2.0"\ngroups = {json.dumps(groups)}\nfiles = []\n\n'
+            for name, groups in packages.items()
+        )
+        + '[metadata]\nlock-version = "2.1"\n'
+    )
+    words = [sys.executable, str(template.REPOSITORY / "template/docker/sbom.py"), "--project", str(folder)]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([*words, "--base", "debian:12", "--out", str(folder / "bill.json")], env=environment, check=True)
+    components = json.loads((folder / "bill.json").read_text())["components"]
+    return {c["name"]: c["version"] for c in components if c["purl"].startswith("pkg:pypi/")}
+
+
+def test_what_condas_pins_need_and_conda_does_not_hold_is_in_the_bill(tmp_path):
+    """conda's torch is pinned, and Poetry's lock of the pin pulls in what conda has under no such name: main wants that too."""
+    here = f"sys_platform == 'linux' and platform_machine == '{platform.machine()}'"
+    pins = ["torch==2.0", f"NumPy==2.0 ; {here}"]
+    assert of_poetry(tmp_path, pins) == {"floe": "2.0", "brine": "2.0"}
+    # the twins: what conda holds is conda's; what it holds on another platform is Poetry's on this one
+    assert of_poetry(tmp_path, [*pins, "brine==2.0"]) == {"floe": "2.0"}
+    elsewhere = [*pins, "brine==2.0 ; sys_platform == 'darwin' and platform_machine == 'arm64'"]
+    assert of_poetry(tmp_path, elsewhere) == {"floe": "2.0", "brine": "2.0"}

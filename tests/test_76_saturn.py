@@ -122,12 +122,17 @@ def test_pips_settings_in_the_base_image_hold_for_uv_and_poetry_too(render, tmp_
     found = settings(f"{INDEX}timeout = 300.5\n")
     assert {found[name] for name in TIMEOUTS} == {"300"}
     assert found["UV_DEFAULT_INDEX"] == found["POETRY_PYPI_MIRROR_URL"] == "https://example.com/simple"
-    assert found["UV_INDEX"] == "https://example.com/a https://example.com/b"
+    # uv asks in this order, and the main one comes first; tests/test_32_company.py has what happens else
+    assert found["UV_INDEX"] == "https://example.com/simple https://example.com/a https://example.com/b"
+    assert found["UV_INDEX_STRATEGY"] == "unsafe-first-match"
     # the twins: a variable has the last word, and no setting is none
     found = settings("timeout = 300\n", "--env", "PIP_DEFAULT_TIMEOUT=7")
     assert {found[name] for name in TIMEOUTS} == {"7"}
     found = settings("")
-    assert {found[name] for name in TIMEOUTS} == {"120"} and "UV_DEFAULT_INDEX" not in found
+    assert {found[name] for name in TIMEOUTS} == {"120"} and not found.keys() & {"UV_DEFAULT_INDEX", "UV_INDEX"}
+    # without a main one of one's own it is pip's default
+    main, further = settings("extra-index-url = https://example.com/a\n")["UV_INDEX"].split()
+    assert main.startswith("https://") and main.endswith("/simple") and further == "https://example.com/a"
 
 
 @every_way

@@ -10,7 +10,7 @@ class BuildError(Exception):
 
 def without_password(text):
     """Return the text as it may be printed: addresses without user names, passwords and conda's tokens."""
-    return re.sub(r"/t/[^/\s]+/", "/t/***/", re.sub(r"://[^/@\s]*@", "://***@", text))
+    return re.sub(r"/t/[^/\s'\"]+", "/t/***", re.sub(r"://[^/@\s]*@", "://***@", text))
 
 
 def run(main):

@@ -43,25 +43,31 @@ def requirement(package):
     return " \\\n    ".join([exact, *(f"--hash={digest}" for digest in package.hashes)])
 
 
-def own_indexes(packages, auth=AUTH):
-    """Return uv's options, and variables, for the indexes of one's own that poetry.lock names (Poetry's sources).
+def by_index(packages, auth=AUTH):
+    """Return [(packages, uv's options, variables)]: those of the main index, and of each that poetry.lock names (Poetry's sources).
 
-    Credentials are Poetry's, from auth.toml. Which index has a package is open, what it is is not: the hash decides.
+    Such a source is asked for its own packages alone: uv takes a version from the first index that has it, and that
+    may be another file than the one that is locked. Credentials are Poetry's, from auth.toml.
     """
-    sources = {p.source["reference"]: p.source["url"] for p in packages if p.source.get("type") == "legacy"}
     known = tomllib.loads(auth.read_text()).get("http-basic", {}) if auth.is_file() else {}
-    options, variables = [], {}
-    for reference, url in sorted(sources.items()):
-        name = re.sub("[^A-Za-z0-9]+", "_", reference)
-        options += ["--index", f"{name}={url}"]
-        for key in ("username", "password"):
-            if key in known.get(reference, {}):
-                variables[f"UV_INDEX_{name.upper()}_{key.upper()}"] = known[reference][key]
-    return options + (["--index-strategy", "unsafe-best-match"] if options else []), variables
+    places, parts = {}, []
+    for package in packages:
+        source = package.source if package.source.get("type") == "legacy" else {}
+        places.setdefault((source.get("reference", ""), source.get("url", "")), []).append(package)
+    for (reference, url), part in sorted(places.items()):
+        options, variables = [], {}
+        if url:
+            name = re.sub("[^A-Za-z0-9]+", "_", reference)
+            options = ["--index", f"{name}={url}", "--index-strategy", "unsafe-best-match"]
+            for key in ("username", "password"):
+                if key in known.get(reference, {}):
+                    variables[f"UV_INDEX_{name.upper()}_{key.upper()}"] = known[reference][key]
+        parts.append((part, options, variables))
+    return parts
 
 
-def requirements(packages, conda):
-    """Return the requirements for the Locked `packages`, without what conda owns.
+def without_condas(packages, conda):
+    """Return the Locked `packages` without what conda owns.
 
     Raises BuildError where the two locks name different versions of one package.
     """
@@ -77,7 +83,7 @@ def requirements(packages, conda):
             + "\n".join(differing)
             + "\nRun `make env-update`."
         )
-    return [requirement(package) for package in packages if package.name not in conda]
+    return [package for package in packages if package.name not in conda]
 
 
 def settle(prefix):
@@ -137,18 +143,20 @@ def main():
 
     environment = poetry_lock.environment_of(options.prefix)
     packages = poetry_lock.wanted(poetry_lock.read(options.lock), options.groups, environment)
-    lines = requirements(packages, conda_distributions(options.prefix))
-    print(f"Poetry: {len(lines)} packages for {', '.join(options.groups)}", flush=True)
-    if not lines:
+    packages = without_condas(packages, conda_distributions(options.prefix))
+    print(f"Poetry: {len(packages)} packages for {', '.join(options.groups)}", flush=True)
+    if not packages:
         return
-    code = install(lines, options, *own_indexes(packages))
-    if code:
-        raise BuildError(
-            f"uv could not install what poetry.lock names (exit code {code}; see above).\n"
-            "A package that cannot be fetched: is the index, or your mirror in pip.conf, in reach?\n"
-            "One that timed out: `timeout = 300` under [global] in pip.conf waits longer.\n"
-            "A hash that differs: the download or the lock was tampered with; `make env-update ALL=1` makes the lock anew."
-        )
+    parts = [([requirement(package) for package in part], *index) for part, *index in by_index(packages)]
+    for lines, indexes, credentials in parts:
+        code = install(lines, options, indexes, credentials)
+        if code:
+            raise BuildError(
+                f"uv could not install what poetry.lock names (exit code {code}; see above).\n"
+                "A package that cannot be fetched: is the index, or your mirror in pip.conf, in reach?\n"
+                "One that timed out: `timeout = 300` under [global] in pip.conf waits longer.\n"
+                "A hash that differs: the download or the lock was tampered with; `make env-update ALL=1` makes the lock anew."
+            )
     settle(options.prefix)
 
 

@@ -1,7 +1,8 @@
 # shellcheck shell=sh
 # Sourced before a step that downloads. Takes the build secrets that `make` found on the user's
 # machine and tells conda, pip, uv and Poetry about them, by environment variables only: nothing
-# reaches a layer. Without secrets it changes nothing.
+# reaches a layer. With or without secrets, a silent server is waited for longer, nobody is asked for a password, and a
+# step that fails says so where Docker's disk is all but full (a trap on EXIT: one of your own replaces it).
 #
 #   condarc      a .condarc: channel_alias, custom_channels, proxy_servers, credentials
 #   pip_conf     a pip.conf: index-url, extra-index-url
@@ -69,9 +70,16 @@ if [ -s "$secrets/pip_conf" ]; then
         export UV_DEFAULT_INDEX="$index" POETRY_PYPI_MIRROR_URL="$index"
     fi
     if [ -n "$extra" ]; then
-        export UV_INDEX="$extra"
+        # pip asks all of them and takes the file that has the right hash. uv asks these before its default and, by itself, stops at
+        # the first that has any version of a package: so the main index comes first, and the others for versions that it lacks.
+        for python in /opt/miniforge/bin/python /opt/conda/bin/python python3; do
+            if [ -z "$index" ]; then
+                index=$("$python" -IBc 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)' 2> /dev/null) || :
+            fi
+        done
+        export UV_INDEX="${index:+$index }$extra" UV_INDEX_STRATEGY=unsafe-first-match
     fi
-    unset timeout index extra
+    unset timeout index extra python
 fi
 export PIP_DEFAULT_TIMEOUT="$wait" UV_HTTP_TIMEOUT="$wait" POETRY_REQUESTS_TIMEOUT="$wait"
 unset secrets wait

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from packaging.markers import default_environment
+from packaging.requirements import Requirement
 
 import poetry_lock
 from distributions import normalise
@@ -74,6 +75,12 @@ def python_component(package):
     return component
 
 
+def condas(document, environment):
+    """Return the names that conda holds in `environment`: what `make env-update` has pinned in pyproject.toml."""
+    pins = map(Requirement, document.get("dependency-groups", {}).get("conda", ()))
+    return {normalise(pin.name) for pin in pins if not pin.marker or pin.marker.evaluate(environment)}
+
+
 def base_component(image, pinned):
     """Return the component of the image that everything lies on, such as debian:bookworm-slim.
 
@@ -90,7 +97,8 @@ def base_component(image, pinned):
 
 def bill(project, base, subdir):
     """Return the bill of materials of the project in a folder, as plain data."""
-    about = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    document = tomllib.loads((project / "pyproject.toml").read_text())
+    about = document["project"]
     entries = conda_entries(project / "conda-lock.yml", subdir)
     python = next(
         (entry["version"] for entry in entries if entry["name"] == "python"), platform.python_version()
@@ -102,8 +110,9 @@ def bill(project, base, subdir):
         "extra": "",
     }
     packages = poetry_lock.wanted(poetry_lock.read(project / "poetry.lock"), ["main"], environment)
-    # what conda holds, Poetry's lock names too, and does not install
-    packages = [package for package in packages if "conda" not in package.markers]
+    # what conda holds, Poetry's lock names too, and does not install; what the pins need beyond that, it does
+    held = condas(document, environment)
+    packages = [package for package in packages if package.name not in held]
 
     conda = {entry["name"]: conda_component(entry) for entry in entries}
     poetry = {package.name: python_component(package) for package in packages}
