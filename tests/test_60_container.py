@@ -174,7 +174,7 @@ def test_the_prompt_names_a_user_whom_the_image_does_not_know(built, user):
 
 ENGINE = """#!/bin/sh
 # This machine's engine, which says of itself that it is rootless.
-if [ "$1" = version ]; then echo "Engine containerd runc docker-init rootlesskit"; else exec "{docker}" "$@"; fi
+if [ "$1" = version ]; then echo "[{{Engine 28.5.2 map[Os:linux]}} {{rootlesskit 2.0.2 map[NetworkDriver:slirp4netns]}}]"; else exec "{docker}" "$@"; fi
 """
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import copier
 import copier.errors
+import jinja2
 import pytest
 import yaml
 from packaging.version import Version
@@ -265,7 +266,10 @@ def plain(answer):
 
 def current(history, question: str):
     """Return the default of a question."""
-    return template.questions(history, template.TAG)[question]["default"]
+    default = template.questions(history, template.TAG)[question]["default"]
+    if isinstance(default, str) and "{{" in default:
+        default = yaml.safe_load(jinja2.Template(default).render(_copier_conf={"os": "linux"}))
+    return default
 
 
 # --- what turns the gate red -----------------------------------------------------------------------

@@ -54,9 +54,7 @@ def record(prefix, conda):
     """Return ({variable: new value}, {variable: value if it has none}, {variable: value with MARK where its old one goes})."""
     clean = {"PATH": BASE_PATH, "HOME": os.environ["HOME"]}
     after = variables(prefix, clean, conda)
-    changed = {
-        k: v for k, v in after.items() if NAME.fullmatch(k) and k not in LEAVE and clean.get(k) != v
-    }
+    changed = {k: v for k, v in after.items() if NAME.fullmatch(k) and k not in LEAVE and clean.get(k) != v}
     marked = variables(
         prefix, {**clean, **{k: MARK for k in changed if k != "PATH" and not k.startswith("CONDA_")}}, conda
     )
