@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -208,13 +209,21 @@ def test_a_smoke_test_that_is_cancelled_leaves_nothing_running(built, name):
     with container.derived(built.runtime, f"LABEL cancelled={name}\n{HEALTHY.replace('touch /tmp/up', 'echo stuck')}") as image:
         asked = ("ps", "--all", "--quiet", "--filter", f"ancestor={image}")
         smoke = subprocess.Popen(["sh", str(built.path / "scripts/smoke.sh"), image], preexec_fn=heed)
-        while not container.docker(*asked).stdout:
+        while not waits(smoke.pid):
             assert smoke.poll() is None, "it ended by itself"
-            time.sleep(0.2)
-        time.sleep(1)  # until the script has the container's name
+            time.sleep(0.1)
+        assert container.docker(*asked).stdout
         smoke.send_signal(getattr(signal, name))
         assert smoke.wait(timeout=60) == {"SIGINT": 130, "SIGTERM": 143}[name]
         assert container.docker(*asked).stdout == ""
+
+
+def waits(shell: int) -> bool:
+    """Whether a shell runs `sleep` at this moment."""
+    children = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+    with contextlib.suppress(FileNotFoundError):
+        return any(Path(f"/proc/{child}/comm").read_text() == "sleep\n" for child in children)
+    return False
 
 
 def heed() -> None:

@@ -9,11 +9,12 @@ case $(docker image inspect --format '{{.Config.Healthcheck}}' "$image" 2> /dev/
 esac
 
 # The image's own check, asked each second: at its own pace the first answer takes ten.
-container=$(docker run --detach --health-interval 1s "$image")
-trap 'docker rm --force --volumes "$container" > /dev/null' EXIT
+container=smoke-$(date +%s)-$$
+trap 'docker rm --force --volumes "$container" > /dev/null 2>&1 || :' EXIT
 # dash ends without the above where a signal ends it
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+docker run --detach --name "$container" --health-interval 1s "$image" > /dev/null
 left=${SECONDS_TO_START:-60}
 while [ "$left" -gt 0 ]; do
     case $(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$container") in
