@@ -10,8 +10,10 @@ import subprocess
 import time
 import tomllib
 
+import jinja2
 import pytest
 
+from tests.harness import template
 from tests.harness.container import docker
 from tests.harness.project import Project
 
@@ -180,6 +182,124 @@ def test_windows_line_ends_make_no_lock_stale(built, copy_of):
     assert check(project).returncode == 0, check(project).stderr
 
 
+SOLVER = r"""#!/bin/sh
+# in Docker's place: locks with good stamps, of the project as it is, as the stage `locks` exports them
+for word; do case "$word" in type=local,dest=*) out=${word#*dest=} ;; esac; done
+mkdir -p "$out"
+cp pyproject.toml "$out"
+body="solved: $(cat .solved 2> /dev/null || echo 1)"
+own="# stamp this-file $(echo "$body" | sha256sum | cut -d ' ' -f 1)"
+if [ -e environment.yml ]; then
+    cp environment.yml "$out"
+    sed "s/^conda = .*/conda = [\"numpy==$(cat .solved 2> /dev/null || echo 1)\"]/" pyproject.toml > "$out/pyproject.toml"
+    echo "$body" > "$out/conda-lock.yml"
+    echo "$body" > "$out/poetry.lock"
+    for platform in $(sed -n 's/.*--platforms \(.*\) --update.*/\1/p' Dockerfile); do
+        { scripts/lock-state.sh stamp "$out"; echo "$own"; echo "$body"; } > "$out/conda-$platform.lock"
+    done
+    rm "$out/environment.yml"
+else
+    { scripts/lock-state.sh stamp .; echo "$own"; echo "$body"; } > "$out/poetry.lock"
+    rm "$out/pyproject.toml"
+fi
+sh .meanwhile 2> /dev/null || :
+"""
+
+
+@pytest.fixture(params=["conda-poetry", "poetry"])
+def solved(render, request) -> Project:
+    """A project of each kind, locked, whose solver is a few lines of shell: what is tested is what comes after it."""
+    platforms = {"platforms": ["linux-64", "osx-arm64"]} if request.param == "conda-poetry" else {}
+    project = render(environment=request.param, **platforms)
+    (project.path / "scripts/docker-build.sh").write_text(SOLVER)
+    project.make("env-update")
+    assert check(project).returncode == 0 and left(project) == []
+    return project
+
+
+AWKWARD = {
+    "an escaped quote and half a bracket": r'"Ice on the \"half-open [0, 1)\" line"',
+    "an escaped quote and a hash": r'"Lab \"Ice [#1]\""',
+    "a backslash at the end": r'"Ice [ \\"',
+    "a literal string": "'Ice [ \\'",
+    "several lines": '"""\nIce [0, 1)\n# half open\n[project]\nit is "ice" \\""""""',
+    "several literal lines": "'''\nIce { \\\n[tool.ruff]\ndon't\n''''",
+    "a comment behind it": '"Ice"  # it\'s "half [open',
+}
+
+
+@pytest.mark.parametrize("case", AWKWARD)
+def test_no_description_hides_a_dependency(solved, case):
+    """Neither one added behind it nor one that stands in a table far below."""
+    path = solved.path / "pyproject.toml"
+    path.write_text(re.sub(r"^description = .*", lambda _: f"description = {AWKWARD[case]}", path.read_text(), flags=re.M))
+    tomllib.loads(path.read_text())
+    solved.make("env-update", "ALL=1")
+    assert check(solved).returncode == 0
+    text = path.read_text()
+    for old, new in (('"pandas>=2.2",', '"pandas>=2.2",\n    "tqdm",'), ('"ruff>=0.9",', '"ruff>=0.9",\n    "tqdm",')):
+        edit(solved, "pyproject.toml", old, new)
+        asked = check(solved)
+        assert asked.returncode == 1 and "pyproject.toml has changed" in asked.stderr
+        path.write_text(text)
+    for _, old, new in HARMLESS.values():
+        edit(solved, "pyproject.toml", old, new)
+    edit(solved, "pyproject.toml", "Ice", "Snow")
+    assert check(solved).returncode == 0, check(solved).stderr
+
+
+DOTTED = {
+    "an extra": ("[project]\n", '[project]\noptional-dependencies.plot = [\n    "altair",\n]\n'),
+    "a group": ("[project]\n", 'dependency-groups.docs = ["altair"]\n\n[project]\n'),
+    "all groups": ("[project]\n", 'dependency-groups = {docs = ["altair"]}\n\n[project]\n'),
+    "Poetry's": ("[tool.poetry]\n", '[tool.poetry]\ndependencies.altair = "^5"\n'),
+    "a group of Poetry's": ("[tool.poetry]\n", '[tool.poetry]\ngroup.docs.dependencies.altair = "^5"\n'),
+    "quotes": ("[project.scripts]\n", "[project.'optional-dependencies']\nplot = [\"altair\"]\n\n[project.scripts]\n"),
+}
+
+
+@pytest.mark.parametrize("case", DOTTED)
+def test_a_dependency_in_a_dotted_key_makes_the_lock_stale(solved, case):
+    edit(solved, "pyproject.toml", *DOTTED[case])
+    assert check(solved).returncode == 1
+    solved.make("env-update")
+    edit(solved, "pyproject.toml", "altair", "tqdm")
+    assert check(solved).returncode == 1
+
+
+def test_where_nothing_closes_all_of_the_file_counts(solved):
+    """No TOML, then: Poetry will say so. Nothing says where a table begins, so nothing is taken for harmless."""
+    edit(solved, "pyproject.toml", 'readme = "README.md"', "readme = [")
+    assert check(solved).returncode == 1
+    solved.make("env-update")
+    edit(solved, "pyproject.toml", "line-length = 110", "line-length = 100")
+    assert check(solved).returncode == 1
+
+
+MORE = """
+[tool.poetry.group.docs.dependencies]
+sphinx = { version = "^8", extras = ["docs"] }  # it's [ here
+"""
+
+
+def test_the_stamps_of_a_release_are_those_of_today(variant, render, template_repository):
+    """No update of the template makes a lock stale; quotes in quotes are what a release before this one could not read."""
+    project = render(**variant.answers)
+    source = template.git(template_repository, "show", "v0.3.0:template/scripts/lock-state.sh.jinja")
+    environment = "conda-poetry" if project.conda else "poetry"
+    released = jinja2.Environment(keep_trailing_newline=True).from_string(source).render(environment=environment)
+    (project.path / "scripts/released.sh").write_text(released)
+    (project.path / "conda-lock.yml").touch()
+    (project.path / "poetry.lock").touch()
+    for more in ("", MORE):
+        (project.path / "pyproject.toml").write_text((project.path / "pyproject.toml").read_text() + more)
+        stamps = [
+            subprocess.run(["sh", f"scripts/{name}.sh", "stamp", "."], cwd=project.path, check=True, capture_output=True).stdout
+            for name in ("released", "lock-state")
+        ]
+        assert stamps[0] == stamps[1]
+
+
 def test_env_check_needs_no_engine_and_takes_less_than_a_second(built):
     began = time.monotonic()
     shown = built.make("env-check", DOCKER_HOST="tcp://127.0.0.1:1")
@@ -241,7 +361,9 @@ def test_a_wheel_by_its_address_is_no_such_dependency(built):
     """
     script = "import sys; sys.path.insert(0, '/work/docker'); import references; references.check('/tmp/pyproject.toml')"
     command = f"cat > /tmp/pyproject.toml && python -c {shlex.quote(script)}"
-    docker(*("run", "--rm", "--interactive", "--volume", f"{built.path}:/work:ro", built.runtime, "sh", "-c", command), stdin=text)
+    docker(
+        *("run", "--rm", "--interactive", "--volume", f"{built.path}:/work:ro", built.runtime, "sh", "-c", command), stdin=text
+    )
 
 
 LOCKED_ELSEWHERE = """
@@ -329,3 +451,8 @@ def test_an_interrupted_update_is_finished_by_the_next_call(built, copy_of):
     assert "interrupted" in check(project).stderr
     assert "up to date" in project.make("env-check").output
     assert project.locks() == built.locks() and not ready.exists()
+
+
+def left(project: Project) -> list[str]:
+    """Return what is there of an update that is none of the project's files."""
+    return [path.name for path in project.path.iterdir() if re.match(r"\.locks|\..*\.new$", path.name)]
