@@ -6,12 +6,16 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 import tomllib
+from pathlib import Path
 
+import jinja2
 import pytest
 
+from tests.harness import template
 from tests.harness.container import docker
 from tests.harness.project import Project
 
@@ -96,7 +100,9 @@ STALE = {
         'name = "pandaz"',
         "poetry.lock (has changed|was cut short)",
     ),
-    "merge markers": ("poetry.lock", "[[package]]", "<<<<<<< before updating\n[[package]]", "poetry.lock has merge markers"),
+    "merge markers": ("poetry.lock", "[[package]]", "<<<<<<< before updating\n[[package]]", "Take one side (git checkout --theirs poetry.lock)"),
+    "merge markers in what is yours": (
+        "pyproject.toml", "[project]", "<<<<<<< before updating\n[project]", "pyproject.toml has merge markers. Keep what is right of both sides"),
 }
 STALE_WITH_CONDA = {
     "a dependency added to environment.yml": (
@@ -178,6 +184,124 @@ def test_windows_line_ends_make_no_lock_stale(built, copy_of):
         path = project.path / name
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     assert check(project).returncode == 0, check(project).stderr
+
+
+SOLVER = r"""#!/bin/sh
+# in Docker's place: locks with good stamps, of the project as it is, as the stage `locks` exports them
+for word; do case "$word" in type=local,dest=*) out=${word#*dest=} ;; esac; done
+mkdir -p "$out"
+cp pyproject.toml "$out"
+body="solved: $(cat .solved 2> /dev/null || echo 1)"
+own="# stamp this-file $(echo "$body" | sha256sum | cut -d ' ' -f 1)"
+if [ -e environment.yml ]; then
+    cp environment.yml "$out"
+    sed "s/^conda = .*/conda = [\"numpy==$(cat .solved 2> /dev/null || echo 1)\"]/" pyproject.toml > "$out/pyproject.toml"
+    echo "$body" > "$out/conda-lock.yml"
+    echo "$body" > "$out/poetry.lock"
+    for platform in $(sed -n 's/.*--platforms \(.*\) --update.*/\1/p' Dockerfile); do
+        { scripts/lock-state.sh stamp "$out"; echo "$own"; echo "$body"; } > "$out/conda-$platform.lock"
+    done
+    rm "$out/environment.yml"
+else
+    { scripts/lock-state.sh stamp .; echo "$own"; echo "$body"; } > "$out/poetry.lock"
+    rm "$out/pyproject.toml"
+fi
+sh .meanwhile 2> /dev/null || :
+"""
+
+
+@pytest.fixture(params=["conda-poetry", "poetry"])
+def solved(render, request) -> Project:
+    """A project of each kind, locked, whose solver is a few lines of shell: what is tested is what comes after it."""
+    platforms = {"platforms": ["linux-64", "osx-arm64"]} if request.param == "conda-poetry" else {}
+    project = render(environment=request.param, **platforms)
+    (project.path / "scripts/docker-build.sh").write_text(SOLVER)
+    project.make("env-update")
+    assert check(project).returncode == 0 and left(project) == []
+    return project
+
+
+AWKWARD = {
+    "an escaped quote and half a bracket": r'"Ice on the \"half-open [0, 1)\" line"',
+    "an escaped quote and a hash": r'"Lab \"Ice [#1]\""',
+    "a backslash at the end": r'"Ice [ \\"',
+    "a literal string": "'Ice [ \\'",
+    "several lines": '"""\nIce [0, 1)\n# half open\n[project]\nit is "ice" \\""""""',
+    "several literal lines": "'''\nIce { \\\n[tool.ruff]\ndon't\n''''",
+    "a comment behind it": '"Ice"  # it\'s "half [open',
+}
+
+
+@pytest.mark.parametrize("case", AWKWARD)
+def test_no_description_hides_a_dependency(solved, case):
+    """Neither one added behind it nor one that stands in a table far below."""
+    path = solved.path / "pyproject.toml"
+    path.write_text(re.sub(r"^description = .*", lambda _: f"description = {AWKWARD[case]}", path.read_text(), flags=re.M))
+    tomllib.loads(path.read_text())
+    solved.make("env-update", "ALL=1")
+    assert check(solved).returncode == 0
+    text = path.read_text()
+    for old, new in (('"pandas>=2.2",', '"pandas>=2.2",\n    "tqdm",'), ('"ruff>=0.9",', '"ruff>=0.9",\n    "tqdm",')):
+        edit(solved, "pyproject.toml", old, new)
+        asked = check(solved)
+        assert asked.returncode == 1 and "pyproject.toml has changed" in asked.stderr
+        path.write_text(text)
+    for _, old, new in HARMLESS.values():
+        edit(solved, "pyproject.toml", old, new)
+    edit(solved, "pyproject.toml", "Ice", "Snow")
+    assert check(solved).returncode == 0, check(solved).stderr
+
+
+DOTTED = {
+    "an extra": ("[project]\n", '[project]\noptional-dependencies.plot = [\n    "altair",\n]\n'),
+    "a group": ("[project]\n", 'dependency-groups.docs = ["altair"]\n\n[project]\n'),
+    "all groups": ("[project]\n", 'dependency-groups = {docs = ["altair"]}\n\n[project]\n'),
+    "Poetry's": ("[tool.poetry]\n", '[tool.poetry]\ndependencies.altair = "^5"\n'),
+    "a group of Poetry's": ("[tool.poetry]\n", '[tool.poetry]\ngroup.docs.dependencies.altair = "^5"\n'),
+    "quotes": ("[project.scripts]\n", "[project.'optional-dependencies']\nplot = [\"altair\"]\n\n[project.scripts]\n"),
+}
+
+
+@pytest.mark.parametrize("case", DOTTED)
+def test_a_dependency_in_a_dotted_key_makes_the_lock_stale(solved, case):
+    edit(solved, "pyproject.toml", *DOTTED[case])
+    assert check(solved).returncode == 1
+    solved.make("env-update")
+    edit(solved, "pyproject.toml", "altair", "tqdm")
+    assert check(solved).returncode == 1
+
+
+def test_where_nothing_closes_all_of_the_file_counts(solved):
+    """No TOML, then: Poetry will say so. Nothing says where a table begins, so nothing is taken for harmless."""
+    edit(solved, "pyproject.toml", 'readme = "README.md"', "readme = [")
+    assert check(solved).returncode == 1
+    solved.make("env-update")
+    edit(solved, "pyproject.toml", "line-length = 110", "line-length = 100")
+    assert check(solved).returncode == 1
+
+
+MORE = """
+[tool.poetry.group.docs.dependencies]
+sphinx = { version = "^8", extras = ["docs"] }  # it's [ here
+"""
+
+
+def test_the_stamps_of_a_release_are_those_of_today(variant, render, template_repository):
+    """No update of the template makes a lock stale; quotes in quotes are what a release before this one could not read."""
+    project = render(**variant.answers)
+    source = template.git(template_repository, "show", "v0.3.0:template/scripts/lock-state.sh.jinja")
+    environment = "conda-poetry" if project.conda else "poetry"
+    released = jinja2.Environment(keep_trailing_newline=True).from_string(source).render(environment=environment)
+    (project.path / "scripts/released.sh").write_text(released)
+    (project.path / "conda-lock.yml").touch()
+    (project.path / "poetry.lock").touch()
+    for more in ("", MORE):
+        (project.path / "pyproject.toml").write_text((project.path / "pyproject.toml").read_text() + more)
+        stamps = [
+            subprocess.run(["sh", f"scripts/{name}.sh", "stamp", "."], cwd=project.path, check=True, capture_output=True).stdout
+            for name in ("released", "lock-state")
+        ]
+        assert stamps[0] == stamps[1]
 
 
 def test_env_check_needs_no_engine_and_takes_less_than_a_second(built):
@@ -311,23 +435,254 @@ def test_an_old_engine_is_named(built, copy_of, tmp_path):
     assert "The Docker engine is 20.10.24; 23.0 or newer is needed" in shown
 
 
-def test_two_updates_at_once_are_one_and_a_refusal(built, copy_of):
+def test_two_updates_at_once_are_one_and_a_refusal(built, copy_of, tmp_path):
     project = copy_of(built)
     busy = project.path / ".locks-busy"
     busy.mkdir()
-    (busy / "pid").write_text(str(os.getpid()))
-    assert "is at work here already" in project.make("env-update", "ALL=1", fails=True).output
+    program = tmp_path / "env-update.sh"
+    program.write_text("sleep 300\n")
+    with subprocess.Popen(["sh", program]) as other:
+        (busy / "pid").write_text(f"{other.pid}\n")
+        refusal = project.make("env-update", "ALL=1", fails=True).output
+        other.kill()
+    assert f"is at work here already (process {other.pid})" in refusal and "rm -r .locks-busy" in refusal
     (busy / "pid").write_text("2147483646")  # no such process: left by a kill
     assert "up to date" in project.make("env-update").output
 
 
 def test_an_interrupted_update_is_finished_by_the_next_call(built, copy_of):
     project = copy_of(built)
-    ready = project.path / ".locks-ready"
-    ready.mkdir()
-    for name, content in project.locks().items():
-        (ready / name).write_bytes(content)
     edit(project, "poetry.lock", 'name = "pandas"', 'name = "half-written"')
+    waiting(project, built.locks())
     assert "interrupted" in check(project).stderr
     assert "up to date" in project.make("env-check").output
-    assert project.locks() == built.locks() and not ready.exists()
+    assert project.locks() == built.locks() and left(project) == []
+
+
+# --- what a kill leaves, and edits since; no engine is asked --------------------------------------------
+
+
+def cksum(path: Path) -> str:
+    """Return what cksum says of a file, without its name; nothing where there is none."""
+    return subprocess.run(["cksum"], stdin=path.open(), capture_output=True, text=True).stdout.strip() if path.exists() else ""
+
+
+def waiting(project: Project, locks: dict[str, bytes]) -> Path:
+    """Leave what an env-update leaves that was killed when its locks were made and none was in place."""
+    ready = project.path / ".locks-ready"
+    ready.mkdir()
+    record = [f"old {cksum(project.path / name)} {name}" for name in {"environment.yml", *project.locks(), *locks}]
+    for name, content in locks.items():
+        (ready / name).write_bytes(content)
+        record.append(f"new {cksum(ready / name)} {name}")
+    (ready / ".record").write_text("\n".join(record) + "\n")
+    return ready
+
+
+def left(project: Project) -> list[str]:
+    """Return what is there of an update that is none of the project's files."""
+    return [path.name for path in project.path.iterdir() if re.match(r"\.locks|\..*\.new$", path.name)]
+
+
+def another(project: Project) -> dict[str, bytes]:
+    """Ask for one package more, so that there is something to lock; return what the locks will be."""
+    edit(project, "pyproject.toml", '"pandas>=2.2",', '"pandas>=2.2",\n    "tabulate",')
+    (project.path / ".solved").write_text("2\n")
+    whole = Project(project.path.parent / "whole", project.images)
+    shutil.copytree(project.path, whole.path)
+    whole.make("env-update")
+    return whole.locks()
+
+
+def interrupted(project: Project, call: str, *words: str) -> None:
+    """Run make, `env-update` if not told otherwise, and have its n-th call of a command ("mv 2") kill all of it."""
+    name, number = call.split()
+    tools = project.path.parent / "tools"
+    shutil.rmtree(tools, ignore_errors=True)
+    tools.mkdir()
+    (tools / name).write_text(
+        f'#!/bin/sh\necho x >> "{tools}/calls"\n[ "$(wc -l < "{tools}/calls")" -eq {number} ] || exec {shutil.which(name)} "$@"\n'
+        + ("" if name == "mv" else f'for last; do :; done; find "$last" -name "*.lock" -exec {shutil.which("rm")} {{}} +\n')
+        + "kill -KILL 0\n"
+    )
+    (tools / name).chmod(0o755)
+    path = f"{tools}:{os.environ['PATH']}"
+    command = ["make", *(words or ["env-update"])]
+    done = subprocess.run(
+        command, cwd=project.path, start_new_session=True, env={**os.environ, "PATH": path}, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL, f"{call} was not called"
+
+
+def test_a_kill_at_any_rename_is_finished_by_the_next_make(solved, copy_of, tmp_path):
+    old = solved.locks()
+    new = another(solved)
+    old["pyproject.toml"] = solved.locks()["pyproject.toml"]
+    calls = len(new) + 2 if solved.conda else 3  # the first makes .locks-ready, the last puts it out of sight
+    for number in range(1, calls + 1):
+        project = Project(tmp_path / f"kill-{number}" / "project", solved.images)
+        shutil.copytree(solved.path, project.path)
+        interrupted(project, f"mv {number}")
+        assert (project.locks() == old) == (number <= 2), number
+        project.make("env-check", fails=number == 1)
+        assert project.locks() == (old if number == 1 else new), number
+        project.make("env-update")
+        assert project.locks() == new and left(project) == []
+
+
+def test_a_kill_while_it_tidies_up_costs_no_lock(solved):
+    """Half of a folder that is being deleted is no set of locks."""
+    new = another(solved)
+    interrupted(solved, "rm 3")  # the first two are before the solver, and in it
+    assert solved.locks() == new and left(solved)
+    assert "up to date" in solved.make("env-check").output
+    assert solved.locks() == new
+    solved.make("env-update")
+    assert left(solved) == []
+
+
+@pytest.mark.parametrize("at", ["mv 2", "mv 3"])
+def test_an_edit_since_a_kill_is_not_overwritten(solved, at):
+    """pyproject.toml, say, since the solver took longer than the patience of whoever ran it."""
+    another(solved)
+    before = solved.locks()
+    interrupted(solved, at)
+    edit(solved, "pyproject.toml", '"tabulate",', '"tabulate",\n    "tqdm",')
+    mine = (solved.path / "pyproject.toml").read_text()
+    shown = solved.make("env-check", fails=True).output
+    assert mine == (solved.path / "pyproject.toml").read_text()
+    if solved.conda or at == "mv 2":
+        assert re.search("was interrupted, and since then this has changed:.* pyproject.toml", shown), shown
+    if at == "mv 2":
+        assert {**solved.locks(), "pyproject.toml": b""} == {**before, "pyproject.toml": b""}, "no lock was put in place"
+    assert "Run `make env-update`" in shown and not (solved.path / ".locks-ready").exists()
+    solved.make("env-update")
+    assert check(solved).returncode == 0 and '"tqdm"' in (solved.path / "pyproject.toml").read_text() and left(solved) == []
+
+
+def test_another_branch_keeps_its_locks(solved):
+    """A kill, then git: what it had made is of another pyproject.toml, and the branch's own locks fit."""
+    there = {"pyproject.toml": (solved.path / "pyproject.toml").read_bytes()}
+    another(solved)
+    interrupted(solved, "mv 2")
+    for name, content in there.items():
+        (solved.path / name).write_bytes(content)
+    locks = solved.locks()
+    shown = solved.make("env-check").output
+    assert "this has changed: pyproject.toml" in shown and "The locks are up to date" in shown
+    assert solved.locks() == locks
+
+
+def test_a_lock_of_somebody_elses_is_not_overwritten(solved):
+    another(solved)
+    interrupted(solved, "mv 2")
+    (solved.path / "poetry.lock").write_text("of another branch\n")
+    assert "this has changed: poetry.lock" in solved.make("env-check", fails=True).output
+    assert (solved.path / "poetry.lock").read_text() == "of another branch\n"
+
+
+def test_an_edit_while_the_solver_is_at_work_stays(solved):
+    another(solved)
+    before = solved.locks()
+    (solved.path / ".meanwhile").write_text("echo '# mine' >> pyproject.toml\n")
+    shown = solved.make("env-update", fails=True).output
+    assert "made, this has changed: pyproject.toml. What was there is as it was. Run `make env-update` again." in shown
+    assert solved.locks() == {**before, "pyproject.toml": before["pyproject.toml"] + b"# mine\n"} and left(solved) == []
+
+
+def test_an_edit_in_the_last_moment_stays(solved):
+    """Between the last look at the files and the rename: nothing was locked, and nothing says so."""
+    another(solved)
+    program = solved.path.parent / "bin/mv"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$2" = .locks-ready ] && echo "# mine" >> pyproject.toml\nexec {shutil.which("mv")} "$@"\n')
+    program.chmod(0o755)
+    shown = solved.make("env-update", fails=True, PATH=f"{program.parent}:{os.environ['PATH']}").output
+    assert "this has changed: pyproject.toml" in shown and "Locked." not in shown
+    assert (solved.path / "pyproject.toml").read_text().endswith("# mine\n") and left(solved) == []
+
+
+@pytest.mark.parametrize("damage", ["no record", "half a record", "no lock"])
+def test_what_is_not_whole_is_not_put_in_place(solved, damage):
+    """After a power loss, say."""
+    another(solved)
+    before = solved.locks()
+    interrupted(solved, "mv 2")
+    ready = solved.path / ".locks-ready"
+    record = ready / ".record"
+    if damage == "no record":
+        record.unlink()
+    elif damage == "half a record":
+        record.write_text(record.read_text()[:40])
+    else:
+        (ready / "poetry.lock").write_text("")
+    shown = solved.make("env-check", fails=True).output
+    # without conda the only lock is gone, and there is nothing to be put in place
+    assert "was interrupted" in shown or (damage == "no lock" and "pyproject.toml has changed" in shown)
+    assert solved.locks() == before and left(solved) == [".locks-busy"]
+    solved.make("env-update")
+    assert check(solved).returncode == 0 and left(solved) == []
+
+
+def test_many_that_finish_at_once_do_no_harm(solved, tmp_path):
+    new = another(solved)
+    for number in range(5):
+        project = Project(tmp_path / f"many-{number}" / "project", solved.images)
+        shutil.copytree(solved.path, project.path)
+        interrupted(project, "mv 2")
+        runs = [
+            subprocess.Popen(["make", "env-check"], cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for _ in range(6)
+        ]
+        said = [run.communicate()[0] for run in runs]
+        assert project.locks() == new
+        assert not [words for words in said if "has changed:" in words or "not whole" in words or "mv:" in words], said
+        assert left(project) == [".locks-busy"]
+
+
+def test_a_file_of_the_users_own_is_no_lock_of_a_platform(solved):
+    """What only has such a name has no stamp; without conda all of these names are the user's."""
+    mine = solved.path / "conda-mine.lock"
+    mine.write_text("# my own\n")
+    assert check(solved).returncode == 0, check(solved).stderr
+    another(solved)
+    solved.make("env-update")
+    assert mine.read_text() == "# my own\n" and check(solved).returncode == 0
+
+
+@pytest.mark.parametrize("solved", ["conda-poetry"], indirect=True)
+def test_a_platform_given_up_loses_its_lock_after_a_kill_too(solved):
+    another(solved)
+    edit(solved, "Dockerfile", "--platforms linux-64 osx-arm64", "--platforms linux-64")
+    lock = solved.path / "conda-osx-arm64.lock"
+    interrupted(solved, "mv 5")
+    assert lock.exists()
+    solved.make("env-check")
+    assert not lock.exists() and check(solved).returncode == 0
+
+
+def test_another_program_with_the_number_of_a_killed_update_does_not_block(solved):
+    """As after a power loss; and with a ps that knows no -p, as BusyBox's, being there is enough to wait for."""
+    busy = solved.path / ".locks-busy"
+    busy.mkdir()
+    poor = solved.path.parent / "poor/ps"
+    poor.parent.mkdir()
+    poor.write_text("#!/bin/sh\necho 'ps: unrecognized option: p' >&2\nexit 1\n")
+    poor.chmod(0o755)
+    with subprocess.Popen(["sleep", "300"]) as other:
+        (busy / "pid").write_text(f"{other.pid}\n")
+        shown = solved.make("env-update", fails=True, PATH=f"{poor.parent}:{os.environ['PATH']}").output
+        assert f"at work here already (process {other.pid})" in shown and "rm -r .locks-busy" in shown
+        assert "up to date" in solved.make("env-update").output
+        other.kill()
+    assert left(solved) == []
+
+
+def test_a_folder_that_cannot_be_written_is_no_update_at_work(solved):
+    """By a mkdir that fails as on a full disk: root may write everywhere."""
+    program = solved.path.parent / "bin/mkdir"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'mkdir: No space left on device' >&2\nexit 1\n")
+    program.chmod(0o755)
+    shown = solved.make("env-update", fails=True, PATH=f"{program.parent}:{os.environ['PATH']}").output
+    assert "No space left" in shown and "at work" not in shown

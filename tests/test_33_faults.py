@@ -394,3 +394,14 @@ def test_damaged_locks_are_made_anew(project):
         path.write_bytes(DAMAGE["cut short"](path.read_bytes()))
     project.make("env-update")
     assert check(project).returncode == 0 and project.locks() == before
+
+
+def test_condas_lock_of_another_day_is_solved_anew(project):
+    """From git, say. The explicit lock beside it was made of environment.yml as it is; this one was not."""
+    another_day = (project.path / "conda-lock.yml").read_bytes()
+    edit(project, "environment.yml", "  - idna\n", "  - idna\n  - certifi\n")
+    project.make("env-update")
+    (project.path / "conda-lock.yml").write_bytes(another_day)
+    assert "conda-lock.yml has changed" in check(project).stderr
+    project.make("env-update")
+    assert check(project).returncode == 0 and "certifi" in project.locked_by_conda()

@@ -544,15 +544,15 @@ def tool_versions():
 
 
 def input_changed(project, platforms, previous):
-    """Return whether environment.yml, or the list of platforms, is not what the old conda lock was made of."""
+    """Return whether environment.yml, the list of platforms or conda-lock.yml is not as the last lock left it."""
     if set(previous) != set(platforms):
         return True
     stamp = subprocess.run(
         ["sh", STATE, "stamp", project], capture_output=True, text=True
     ).stdout.splitlines()
-    line = next((line for line in stamp if " environment.yml " in line), None)
+    now = {line for line in stamp if " environment.yml " in line or " conda-lock.yml " in line}
     lock = project / f"conda-{platforms[0]}.lock"
-    return not lock.is_file() or line not in lock.read_text().splitlines()
+    return not (lock.is_file() and now and now <= set(lock.read_text().splitlines()))
 
 
 def check_inputs(project, update, previous):
