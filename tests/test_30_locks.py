@@ -100,9 +100,18 @@ STALE = {
         'name = "pandaz"',
         "poetry.lock (has changed|was cut short)",
     ),
-    "merge markers": ("poetry.lock", "[[package]]", "<<<<<<< before updating\n[[package]]", "Take one side (git checkout --theirs poetry.lock)"),
+    "merge markers": (
+        "poetry.lock",
+        "[[package]]",
+        "<<<<<<< before updating\n[[package]]",
+        r"Take one side \(git checkout --theirs poetry.lock\)",
+    ),
     "merge markers in what is yours": (
-        "pyproject.toml", "[project]", "<<<<<<< before updating\n[project]", "pyproject.toml has merge markers. Keep what is right of both sides"),
+        "pyproject.toml",
+        "[project]",
+        "<<<<<<< before updating\n[project]",
+        "pyproject.toml has merge markers. Keep what is right of both sides",
+    ),
 }
 STALE_WITH_CONDA = {
     "a dependency added to environment.yml": (
