@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pty
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 
@@ -15,7 +11,7 @@ import copier.errors
 import pytest
 import yaml
 
-from tests.harness import template, update
+from tests.harness import template, terminal, update
 from tests.harness.variants import variants
 
 
@@ -107,22 +103,18 @@ def test_a_name_that_makes_no_package_gets_one_that_does(render, name):
 @pytest.mark.parametrize("name", ["Test", "海氷"])
 def test_somebody_at_a_terminal_is_asked_for_the_package_then(template_repository, tmp_path, name):
     """Copier takes the default while it draws the question: one that it refuses would end it."""
-    leader, follower = pty.openpty()
     command = ["copier", "copy", "--vcs-ref", "HEAD", str(template_repository), str(tmp_path / "project")]
-    copier_ = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True)
-    os.close(follower)
-    late = threading.Timer(60, copier_.kill)
-    late.start()
-    shown, answers = "", {"called": name, "everything": "", "Name of the Python package": "", "Python version": ""}
-    with contextlib.suppress(OSError):  # the terminal's end
-        while piece := os.read(leader, 4096):
-            shown += piece.decode(errors="replace")
-            if words := next((words for words in answers if words in shown), None):
-                time.sleep(0.5)  # until the question is drawn, and takes keys
-                os.write(leader, f"{answers.pop(words)}\r".encode())
-    os.close(leader)
-    late.cancel()
-    assert copier_.wait(timeout=30) == 0 and not answers, shown
+    with terminal.Session(command) as somebody:
+        for question, answer in {
+            "called": name,
+            "everything": "",
+            "Name of the Python package": "",
+            "Python version": "",
+        }.items():
+            somebody.until(question)
+            time.sleep(0.5)  # until it is drawn, and takes keys
+            somebody.send(f"{answer}\r")
+        assert somebody.ended() == 0, somebody.screen
     assert update.answers_of(tmp_path / "project")["package_name"] == NAMES[name]
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.harness import template
 from tests.harness.container import docker
+from tests.harness.programs import in_front
 from tests.harness.project import Project
 
 
@@ -435,12 +436,8 @@ def test_without_an_engine_there_is_a_clear_error(built, copy_of):
 def test_an_old_engine_is_named(built, copy_of, tmp_path):
     """A docker command in front of the real one that reports an old server: what is tested is the question."""
     project = copy_of(built)
-    program = tmp_path / "bin" / "docker"
-    program.parent.mkdir()
-    real = shutil.which("docker")
-    program.write_text(f'#!/bin/sh\n[ "$1" = version ] && {{ echo 20.10.24; exit 0; }}\nexec "{real}" "$@"\n')
-    program.chmod(0o755)
-    shown = project.make("build", fails=True, PATH=f"{program.parent}:{os.environ['PATH']}").output
+    old = f'[ "$1" = version ] && {{ echo 20.10.24; exit 0; }}\nexec "{shutil.which("docker")}" "$@"'
+    shown = project.make("build", fails=True, PATH=in_front(tmp_path / "bin", docker=old)).output
     assert "The Docker engine is 20.10.24; 23.0 or newer is needed" in shown
 
 
@@ -508,14 +505,12 @@ def interrupted(project: Project, call: str, *words: str) -> None:
     name, number = call.split()
     tools = project.path.parent / "tools"
     shutil.rmtree(tools, ignore_errors=True)
-    tools.mkdir()
-    (tools / name).write_text(
-        f'#!/bin/sh\necho x >> "{tools}/calls"\n[ "$(wc -l < "{tools}/calls")" -eq {number} ] || exec {shutil.which(name)} "$@"\n'
+    text = (
+        f'echo x >> "{tools}/calls"\n[ "$(wc -l < "{tools}/calls")" -eq {number} ] || exec {shutil.which(name)} "$@"\n'
         + ("" if name == "mv" else f'for last; do :; done; find "$last" -name "*.lock" -exec {shutil.which("rm")} {{}} +\n')
-        + "kill -KILL 0\n"
+        + "kill -KILL 0"
     )
-    (tools / name).chmod(0o755)
-    path = f"{tools}:{os.environ['PATH']}"
+    path = in_front(tools, **{name: text})
     command = ["make", *(words or ["env-update"])]
     done = subprocess.run(
         command, cwd=project.path, start_new_session=True, env={**os.environ, "PATH": path}, capture_output=True
@@ -602,11 +597,8 @@ def test_an_edit_while_the_solver_is_at_work_stays(solved):
 def test_an_edit_in_the_last_moment_stays(solved):
     """Between the last look at the files and the rename: nothing was locked, and nothing says so."""
     another(solved)
-    program = solved.path.parent / "bin/mv"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\n[ "$2" = .locks-ready ] && echo "# mine" >> pyproject.toml\nexec {shutil.which("mv")} "$@"\n')
-    program.chmod(0o755)
-    shown = solved.make("env-update", fails=True, PATH=f"{program.parent}:{os.environ['PATH']}").output
+    edits = f'[ "$2" = .locks-ready ] && echo "# mine" >> pyproject.toml\nexec {shutil.which("mv")} "$@"'
+    shown = solved.make("env-update", fails=True, PATH=in_front(solved.path.parent / "bin", mv=edits)).output
     assert "this has changed: pyproject.toml" in shown and "Locked." not in shown
     assert (solved.path / "pyproject.toml").read_text().endswith("# mine\n") and left(solved) == []
 
@@ -674,13 +666,10 @@ def test_another_program_with_the_number_of_a_killed_update_does_not_block(solve
     """As after a power loss; and with a ps that knows no -p, as BusyBox's, being there is enough to wait for."""
     busy = solved.path / ".locks-busy"
     busy.mkdir()
-    poor = solved.path.parent / "poor/ps"
-    poor.parent.mkdir()
-    poor.write_text("#!/bin/sh\necho 'ps: unrecognized option: p' >&2\nexit 1\n")
-    poor.chmod(0o755)
+    poor = in_front(solved.path.parent / "poor", ps="echo 'ps: unrecognized option: p' >&2\nexit 1")
     with subprocess.Popen(["sleep", "300"]) as other:
         (busy / "pid").write_text(f"{other.pid}\n")
-        shown = solved.make("env-update", fails=True, PATH=f"{poor.parent}:{os.environ['PATH']}").output
+        shown = solved.make("env-update", fails=True, PATH=poor).output
         assert f"at work here already (process {other.pid})" in shown and "rm -r .locks-busy" in shown
         assert "up to date" in solved.make("env-update").output
         other.kill()
@@ -689,9 +678,6 @@ def test_another_program_with_the_number_of_a_killed_update_does_not_block(solve
 
 def test_a_folder_that_cannot_be_written_is_no_update_at_work(solved):
     """By a mkdir that fails as on a full disk: root may write everywhere."""
-    program = solved.path.parent / "bin/mkdir"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho 'mkdir: No space left on device' >&2\nexit 1\n")
-    program.chmod(0o755)
-    shown = solved.make("env-update", fails=True, PATH=f"{program.parent}:{os.environ['PATH']}").output
+    full = in_front(solved.path.parent / "bin", mkdir="echo 'mkdir: No space left on device' >&2\nexit 1")
+    shown = solved.make("env-update", fails=True, PATH=full).output
     assert "No space left" in shown and "at work" not in shown

@@ -84,7 +84,7 @@ def build(project: Project, environment: dict[str, str], *words: str) -> subproc
     )  # fmt: skip
 
 
-def alone(project: Project) -> None:
+def own_steps(project: Project) -> None:
     """Make the steps of a project's build its own.
 
     One that is made at the same moment for another build too gets its secrets from either: a password from here with a
@@ -102,7 +102,7 @@ FETCHING = "tools,poetry,solve,conda-env,poetry-packages"
 def test_the_password_gets_there_and_leaves_no_trace(project, small, company, tmp_path, way, record_property):
     environment = home(tmp_path / "home", written(way, company), company)
     if way == "in the addresses":
-        alone(project)
+        own_steps(project)
     before = len(company.served)
     shown = project.make("env-update", **environment).output
     assert project.locks() == small.locks(), "the locks are not those made without the mirror"
@@ -168,7 +168,7 @@ def test_a_wrong_password_is_an_error_that_does_not_say_it(project, company, tmp
     shown = project.make("env-update", fails=True, **environment).output
     assert re.search(r"401|[Uu]nauthorized|UNAUTHORIZED|credentials", shown), shown[-3000:]
     assert "what was there is as it was" in shown
-    alone(project)
+    own_steps(project)
     done = build(project, environment, "--target", "tools", "--no-cache-filter", "tools")
     assert done.returncode and "401" in done.stdout and "Traceback" not in done.stdout, done.stdout[-3000:]
     assert leaks.named((shown + done.stdout).encode(), wrong.secrets()) == []

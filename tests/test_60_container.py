@@ -16,6 +16,7 @@ import pytest
 
 from tests.harness import checks, container
 from tests.harness.container import derived, running
+from tests.harness.programs import in_front
 
 
 def typed(command: list[str], lines: list[str], *, until: str, cwd=None, seconds: float = 60) -> str:
@@ -172,29 +173,21 @@ def test_the_prompt_names_a_user_whom_the_image_does_not_know(built, user):
     assert f"{name}@" in shown and "I have no name" not in shown, shown
 
 
-ENGINE = """#!/bin/sh
 # This machine's engine, which says of itself that it is rootless.
-if [ "$1" = version ]; then echo "[{{Engine 28.5.2 map[Os:linux]}} {{rootlesskit 2.0.2 map[NetworkDriver:slirp4netns]}}]"; else exec "{docker}" "$@"; fi
-"""
+ENGINE = """if [ "$1" = version ]; then
+    echo "[{{Engine 28.5.2 map[Os:linux]}} {{rootlesskit 2.0.2 map[NetworkDriver:slirp4netns]}}]"
+else
+    exec "{docker}" "$@"
+fi"""
 
 
 @pytest.mark.parametrize("rootless", [False, True])
 def test_for_rootless_docker_you_are_root_inside(built, tmp_path, rootless):
     """There, your files belong to root, and every other user is a stranger to them."""
-    for name, text in {
-        "id": "#!/bin/sh\necho 4321\n",
-        **({"docker": ENGINE.format(docker=shutil.which("docker"))} if rootless else {}),
-    }.items():
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    command = [
-        str(built.path / "scripts/docker-run.sh"),
-        built.runtime,
-        "python",
-        "-c",
-        "import os; print(os.getuid(), os.getgid())",
-    ]
-    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    programs = {"docker": ENGINE.format(docker=shutil.which("docker"))} if rootless else {}
+    path = {**os.environ, "PATH": in_front(tmp_path, id="echo 4321", **programs)}
+    code = "import os; print(os.getuid(), os.getgid())"
+    command = [built.path / "scripts/docker-run.sh", built.runtime, "python", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == (["0", "0"] if rootless else ["4321", "4321"]), done
     # the twin: no script says by itself who a container is

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.harness import container, registry, scratch, template
+from tests.harness.programs import in_front
 from tests.harness.project import Project
 from tests.test_21_linters import steps
 
@@ -144,20 +145,11 @@ def test_a_cache_that_is_not_there_yet_is_no_error(built, copy_of, pushed_to):
     assert "importing cache manifest" in done.output, "it was asked for"
 
 
-RECORDING = """#!/bin/sh
-# The docker command, which writes down what it is asked for.
-echo "$*" >> "{log}"
-exec "{docker}" "$@"
-"""
-
-
 def test_the_image_comes_out_of_whichever_builder_there_is(built, tmp_path):
     """Another builder than the engine's own keeps what it was not told to hand over, and ends with 0 all the same."""
-    program, log = tmp_path / "bin/docker", tmp_path / "log"
-    program.parent.mkdir()
-    program.write_text(RECORDING.format(log=log, docker=shutil.which("docker")))
-    program.chmod(0o755)
-    path = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    log = tmp_path / "log"
+    records = f'echo "$*" >> "{log}"\nexec "{shutil.which("docker")}" "$@"'
+    path = {**os.environ, "PATH": in_front(tmp_path / "bin", docker=records)}
     name = f"{built.images}-loaded:latest"
 
     def asked(*words: str) -> str:

@@ -21,13 +21,10 @@ def patterns(document):
     """Return [pattern] of the files that poetry-core asks for, since pyproject.toml names them."""
     project, poetry = document.get("project", {}), document.get("tool", {}).get("poetry", {})
     found = list(project.get("license-files", ()))
-    for named in (project.get("license"), project.get("readme"), poetry.get("readme")):
-        if isinstance(named, dict):
-            found.append(named.get("file"))
-        else:
-            found += named if isinstance(named, list) else [named]
-    if isinstance(project.get("license"), str):  # an expression, such as MIT
-        found.remove(project["license"])
+    licence = project.get("license")  # an expression, such as MIT, names no file
+    for named in (licence if isinstance(licence, dict) else None, project.get("readme"), poetry.get("readme")):
+        named = named.get("file") if isinstance(named, dict) else named
+        found += named if isinstance(named, list) else [named]
     for entry in poetry.get("packages", ()):
         include = f"{entry.get('from', '.')}/{entry['include']}"
         found.append(include if include.endswith(".py") else f"{include}/__init__.py")
@@ -48,8 +45,9 @@ def editable_wheel(project, package, folder):
     named = patterns(tomllib.loads(Path("pyproject.toml").read_text()))
     for pattern in [f"src/{package}/__init__.py", *named]:
         if not any(Path().glob(pattern)):
-            stand_in(pattern).parent.mkdir(parents=True, exist_ok=True)
-            stand_in(pattern).touch()
+            path = stand_in(pattern)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
     try:
         return Path(folder, api.build_editable(folder))
     except Exception as error:  # whatever poetry-core raises, it is about pyproject.toml

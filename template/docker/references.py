@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 from errors import BuildError
@@ -24,15 +25,15 @@ def check(path):
     """Raise BuildError where a pyproject.toml (TOML that can be read) names such a dependency, whoever wants it."""
     document = tomllib.loads(Path(path).read_text())
     project, poetry = document.get("project", {}), document.get("tool", {}).get("poetry", {})
-    lists = [project.get("dependencies", ()), *project.get("optional-dependencies", {}).values()]
-    for line in sum([list(lines) for lines in [*lists, *document.get("dependency-groups", {}).values()]], []):
+    extras, groups = project.get("optional-dependencies", {}), document.get("dependency-groups", {})
+    for line in chain(project.get("dependencies", ()), *extras.values(), *groups.values()):
         # a group may include another: {include-group = "..."}
         if isinstance(line, str) and (found := REQUIREMENT.match(line)):
             raise refuse("pyproject.toml", found[1], "path" if found[3] else "git")
-    groups = [poetry, *poetry.get("group", {}).values()]
-    tables = [group.get(key, {}) for group in groups for key in ("dependencies", "dev-dependencies")]
-    for name, said in [item for table in tables for item in table.items()]:
+    tables = [poetry.get("dev-dependencies", {})]
+    tables += [table.get("dependencies", {}) for table in (poetry, *poetry.get("group", {}).values())]
+    for name, said in chain.from_iterable(table.items() for table in tables):
         for one in said if isinstance(said, list) else [said]:
-            for kind in WHY:
-                if isinstance(one, dict) and kind in one:
-                    raise refuse("pyproject.toml", name, kind)
+            kind = next((kind for kind in WHY if isinstance(one, dict) and kind in one), None)
+            if kind:
+                raise refuse("pyproject.toml", name, kind)
