@@ -8,6 +8,9 @@ import pytest
 
 from tests.harness import checks, container
 from tests.harness.container import derived, running
+from tests.mirror import images
+from tests.test_30_locks import edit
+from tests.test_32_company import build
 
 
 @pytest.fixture
@@ -191,3 +194,20 @@ def test_a_cache_left_behind_is_seen(built):
     change = "USER root\nRUN mkdir -p /root/.cache/uv && touch /root/.cache/uv/x"
     with derived(built.runtime, change) as image, running(image, "--user", "0") as root:
         assert "/root/.cache/uv/x" in root.check_output(CACHES)
+
+
+OLDER = r"""RUN site=$(/opt/conda/bin/python -c 'import site; print(site.getsitepackages()[0])') \
+    && mkdir "$site/rattler" && echo 'raise ImportError("an older rattler, of base")' > "$site/rattler/__init__.py""""
+
+
+def test_the_pinned_rattler_links_and_not_one_that_conda_brings_along(small, copy_of):
+    """conda-forge's conda depends on conda-rattler-solver since 26.5.0, so that its base has a py-rattler, an older one."""
+    project = copy_of(small)
+    with derived(images.MINIFORGE, OLDER) as base:
+        words = ("--target", "conda-env", "--build-arg", f"CONDA_BASE={base}")
+        done = build(project, {}, *words)
+        assert done.returncode == 0 and "packages linked into" in done.stdout, done.stdout[-3000:]
+        # the negative control: base's own packages first, as they were once
+        edit(project, "docker/install_conda.py", "sys.path.insert(0, options.tools)", "sys.path.append(options.tools)")
+        done = build(project, {}, *words)
+        assert done.returncode and "an older rattler, of base" in done.stdout, done.stdout[-3000:]

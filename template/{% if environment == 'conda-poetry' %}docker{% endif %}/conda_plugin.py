@@ -4,7 +4,8 @@ import os
 import sys
 
 from conda.base.context import context
-from conda.plugins import CondaPostCommand, hookimpl
+from conda.plugins import hookimpl
+from conda.plugins.types import CondaPostCommand  # conda.plugins has it no more from 26.9 on
 
 COMMANDS = {"install", "remove", "uninstall", "update", "upgrade"}
 

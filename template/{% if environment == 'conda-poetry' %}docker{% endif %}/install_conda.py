@@ -107,7 +107,8 @@ def main():
     parser.add_argument("--tools", required=True, help="folder where rattler is installed")
     options = parser.parse_args()
 
-    sys.path.append(options.tools)
+    # before base's own packages: conda-forge's conda brings an older rattler along since 26.5
+    sys.path.insert(0, options.tools)
     packages = read_lock(options.locks / f"conda-{SUBDIRS[platform.machine()]}.lock")
     # What anything would leave in a home folder goes where the layer does not see it. And the environment's
     # Python, started by a link script, must not touch what is compiled already.
