@@ -196,8 +196,10 @@ def test_a_cache_left_behind_is_seen(built):
         assert "/root/.cache/uv/x" in root.check_output(CACHES)
 
 
-OLDER = r"""RUN site=$(/opt/conda/bin/python -c 'import site; print(site.getsitepackages()[0])') \
-    && mkdir "$site/rattler" && echo 'raise ImportError("an older rattler, of base")' > "$site/rattler/__init__.py""""
+OLDER = (
+    "RUN site=$(/opt/conda/bin/python -c 'import site; print(site.getsitepackages()[0])')"
+    """ && mkdir "$site/rattler" && echo 'raise ImportError("an older rattler, of base")' > "$site/rattler/__init__.py" """
+)
 
 
 def test_the_pinned_rattler_links_and_not_one_that_conda_brings_along(small, copy_of):
