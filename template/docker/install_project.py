@@ -22,7 +22,11 @@ def patterns(document):
     project, poetry = document.get("project", {}), document.get("tool", {}).get("poetry", {})
     found = list(project.get("license-files", ()))
     licence = project.get("license")  # an expression, such as MIT, names no file
-    for named in (licence if isinstance(licence, dict) else None, project.get("readme"), poetry.get("readme")):
+    for named in (
+        licence if isinstance(licence, dict) else None,
+        project.get("readme"),
+        poetry.get("readme"),
+    ):
         named = named.get("file") if isinstance(named, dict) else named
         found += named if isinstance(named, list) else [named]
     for entry in poetry.get("packages", ()):
