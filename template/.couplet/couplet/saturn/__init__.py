@@ -1,0 +1,1 @@
+"""The environment inside of a base image of Saturn Cloud."""
