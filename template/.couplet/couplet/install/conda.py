@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import rattler
+from rattler.exceptions import ExtractError, InstallerError
+from rattler.install import InstallerReporter
 from rattler.package_streaming import PackageArchive
 
 from couplet import network
@@ -25,7 +27,7 @@ from couplet.install import conda_root
 from couplet.install.bytecode import compile_files
 
 
-class LinkScripts(rattler.install.InstallerReporter):
+class LinkScripts(InstallerReporter):
     """Notes which packages ran a post-link script, and which scripts failed: rattler itself goes on."""
 
     def __init__(self) -> None:
@@ -84,7 +86,7 @@ def link(packages: list[Package], prefix: Path) -> list[str]:
 
     try:
         asyncio.run(work())
-    except (rattler.exceptions.InstallerError, rattler.exceptions.ExtractError, OSError) as error:
+    except (InstallerError, ExtractError, OSError) as error:
         raise UserError(
             f"conda's packages cannot be linked: {error}.\nIf a package is damaged or two do not go together, ask for "
             "another version in environment.yml, and run `make env-update`."

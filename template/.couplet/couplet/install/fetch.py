@@ -19,6 +19,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -156,14 +157,14 @@ def fetch(packages: list[Package]) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def members(path: Path, component: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Yield (path, function that reads it) of the files in one half of a package's archive: `info` or `pkg`."""
+def members(path: Path, component: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Yield (path, content) of the wanted files in one half of a package's archive: `info` or `pkg`."""
     from conda_package_streaming.package_streaming import stream_conda_component
 
     for tar, member in stream_conda_component(path, component=component):
-        if member.isfile():
-            # some tools write ./info/index.json
-            yield os.path.normpath(member.name), lambda tar=tar, member=member: tar.extractfile(member).read()
+        name = os.path.normpath(member.name)  # some tools write ./info/index.json
+        if member.isfile() and wanted(name):
+            yield name, tar.extractfile(member).read()
 
 
 def distributions_of(package: Package) -> dict[str, str]:
@@ -175,14 +176,12 @@ def distributions_of(package: Package) -> dict[str, str]:
     with contextlib.suppress(OSError, ValueError):
         return dict(json.loads(kept.read_text()))
     path, found = archive(package), {}
-    info = {name: read() for name, read in members(path, "info") if name in ("info/files", "info/paths.json")}
-    # The list of files may be in either.
-    listed = b"".join(info.values())
-    if b".dist-info/METADATA" in listed or b".egg-info/PKG-INFO" in listed:
-        for name, read in members(path, "pkg"):
-            if records.metadata_file(name):
-                distribution, version = records.metadata(read().decode(errors="replace"))
-                found[distribution] = version
+    # A package has the list of its files in one of these, or in both.
+    lists = members(path, "info", lambda name: name in ("info/files", "info/paths.json"))
+    if re.search(rb"\.dist-info/METADATA|\.egg-info/PKG-INFO", b"".join(content for _, content in lists)):
+        for _, content in members(path, "pkg", records.metadata_file):
+            name, version = records.metadata(content.decode(errors="replace"))
+            found[name] = version
     files.write_whole(kept, json.dumps(found).encode())
     return found
 

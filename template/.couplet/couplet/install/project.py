@@ -8,6 +8,7 @@ image lays over the environment.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import subprocess
@@ -44,14 +45,14 @@ def editable_wheel(project: Path, package: str, folder: str) -> Path:
     """Return the path of the editable wheel of `project`, whose code need not be there yet."""
     from poetry.core.masonry import api
 
-    os.chdir(project)
     for pattern in [f"src/{package}/__init__.py", *patterns(settings.pyproject(project))]:
-        if not any(Path().glob(pattern)):
-            path = stand_in(pattern)
+        if not any(project.glob(pattern)):
+            path = project / stand_in(pattern)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
     try:
-        return Path(folder, api.build_editable(folder))
+        with contextlib.chdir(project):
+            return Path(folder, api.build_editable(folder))
     except Exception as error:  # whatever poetry-core raises, it is about pyproject.toml
         raise UserError(f"pyproject.toml: {error}") from None
 

@@ -27,7 +27,6 @@ from couplet.formats.records import Distribution
 from couplet.formats.versions import same_version
 from couplet.install.bytecode import compile_files
 from couplet.install.tools import UV
-from couplet.lock import references
 
 TRIES = 3
 SOURCE_TIME = 315532800
@@ -46,7 +45,11 @@ def requirement(package: Locked) -> str:
     """Return the line of a requirements file for one package. Raises UserError for one that no hash can vouch for."""
     kind = package.source.get("type", "")
     if kind in ("git", "directory", "file"):
-        raise references.refuse("poetry.lock", package.name, "git" if kind == "git" else "path")
+        where = "a git repository" if kind == "git" else "a path of some machine"
+        raise UserError(
+            f"poetry.lock: {package.name} comes from {where}, which no hash can vouch for: "
+            "`make env-update` says what to do instead."
+        )
     if not package.hashes:
         raise UserError(f"poetry.lock: {package.name} {package.version} has no hashes. Run `make env-update ALL=1`.")
     exact = f"{package.name} @ {package.source['url']}" if kind == "url" else f"{package.name}=={package.version}"
