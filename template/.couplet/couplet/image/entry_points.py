@@ -8,6 +8,7 @@ Needs the standard library alone, so that the environment's own Python can run i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pwd
 import shutil
@@ -82,10 +83,8 @@ def shells(root: Path, prefix: Path, folder: Path, conda: bool) -> None:
 
 def one_user() -> None:
     """Make the user app, 1000, in images that may have had another of that number, with a home for any uid of group 0."""
-    try:
+    with contextlib.suppress(KeyError):
         subprocess.run(["userdel", "--remove", pwd.getpwuid(1000).pw_name], stderr=subprocess.DEVNULL)
-    except KeyError:
-        pass
     if subprocess.run(["getent", "group", "1000"], stdout=subprocess.DEVNULL).returncode:
         subprocess.run(["groupadd", "--gid", "1000", "app"], check=True)
     options = ["--uid", "1000", "--gid", "1000", "--no-create-home", "--home-dir", "/home/app", "--shell", "/bin/bash"]

@@ -37,7 +37,7 @@ def call(*words: str, root: Path | None = None) -> str:
     """
     command = [str((root or conda_root()) / "bin/python"), "-B", "-m", "couplet.install.fetch", *words]
     variables = {**os.environ, "PYTHONPATH": str(Path(couplet.__file__).parents[1])}
-    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True)
     said, _, error = done.stderr.partition("\nERROR: ")
     if done.returncode:
         raise UserError(error.strip() or f"conda's Python failed (exit code {done.returncode}):\n{said.strip()}")

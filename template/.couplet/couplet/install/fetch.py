@@ -196,8 +196,8 @@ def main() -> int | None:
     fetch(packages)
     if verb == "distributions":
         with ThreadPoolExecutor() as pool:
-            held = pool.map(distributions_of, packages)
-            print(json.dumps({package.file_name: found for package, found in zip(packages, held)}))
+            held = pool.map(lambda package: (package.file_name, distributions_of(package)), packages)
+            print(json.dumps(dict(held)))
     return None
 
 

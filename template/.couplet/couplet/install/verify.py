@@ -171,7 +171,9 @@ def verify(locks: Path, groups: list[str], prefix: Path, besides: Iterable[str] 
             )
         raise UserError(f"the environment is not what the locks say.\n{text}{advice}")
     what = "both locks" if conda else "poetry.lock"
-    print(f"verified: {count} files as installed ({seconds:.2f} s), {what} as installed, all dependencies met", flush=True)
+    print(
+        f"verified: {count} files as installed ({seconds:.2f} s), {what} as installed, all dependencies met", flush=True
+    )
 
 
 def main(arguments: list[str]) -> None:
