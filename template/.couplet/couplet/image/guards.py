@@ -56,8 +56,8 @@ def add_plugin(prefix: Path, name: str, group: str, target: str, files: tuple[st
     site_packages = records.site_packages(prefix)
     for file in files:
         place = site_packages / "couplet" / file
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(Path(couplet.__file__).with_name(file), place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Path(couplet.__file__).parent / file, place)
     info = site_packages / f"{name}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
