@@ -92,12 +92,10 @@ def link(packages: list[Package], prefix: Path) -> list[str]:
             "another version in environment.yml, and run `make env-update`."
         ) from None
     if scripts.failed:
-        messages = prefix / ".messages.txt"
         raise UserError(
-            f"the post-link script of {', '.join(scripts.failed)} failed.\n"
-            + (messages.read_text(errors="replace") if messages.is_file() else "")
-            + "It comes with the package (bin/.NAME-post-link.sh), and conda refuses such an installation too. "
-            "Ask for another version or build in environment.yml."
+            f"the post-link script of {', '.join(scripts.failed)} failed. It comes with the package "
+            "(bin/.NAME-post-link.sh), and conda refuses such an installation too.\n"
+            "Ask for another version or build in environment.yml, and run `make env-update`."
         )
     return scripts.ran
 
