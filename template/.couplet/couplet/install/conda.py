@@ -16,7 +16,6 @@ from typing import Any
 
 import rattler
 from rattler.exceptions import ExtractError, InstallerError
-from rattler.install import InstallerReporter
 from rattler.package_streaming import PackageArchive
 
 from couplet import network
@@ -27,8 +26,11 @@ from couplet.install import conda_root
 from couplet.install.bytecode import compile_files
 
 
-class LinkScripts(InstallerReporter):
-    """Notes which packages ran a post-link script, and which scripts failed: rattler itself goes on."""
+class LinkScripts:
+    """Notes which packages ran a post-link script, and which scripts failed: rattler itself goes on.
+
+    An InstallerReporter of rattler's, which calls the methods that are there.
+    """
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -81,7 +83,7 @@ def link(packages: list[Package], prefix: Path) -> list[str]:
             installed_packages=[],
             execute_link_scripts=True,
             show_progress=False,
-            reporter=scripts,
+            reporter=scripts,  # type: ignore[arg-type]
         )
 
     try:
