@@ -59,16 +59,22 @@ def test_what_conda_holds_is_not_installed_again_and_must_be_the_same_version():
         pypi.without_condas([locked("numpy", "2.1")], conda)
 
 
-BUILD = "  × Failed to build `scikit-learn==0.23.2`\n  ├─▶ The build backend returned an error\n"
+BUILD = """error: Failed to build `scikit-learn==0.23.2`
+  cause: The build backend returned an error
+  cause: Call to `backend.build_wheel` failed (exit status: 1)
+"""
+ADDRESS = BUILD.replace("==0.23.2", " @ https://h/scikit-learn.tar.gz")
+HASH = "error: Failed to download and build `a==1`\n  cause: Hash mismatch for `a==1`\n"
+AWAY = "error: Failed to download and build `a==1`\n  cause: error sending request for url\n"
 
 
 @pytest.mark.parametrize(
     ("said", "tries", "message"),
     [
-        (BUILD, 1, "scikit-learn 0.23.2 has no wheel .*\n.*PKG=scikit-learn"),
-        ("  × Failed to download and build `a==1`\n", 1, "a 1 has no wheel"),
-        ("Hash mismatch for `a==1`\n", 1, "another hash than poetry.lock says"),
-        ("error sending request for url\n", 3, "is the index, or your mirror in pip.conf, in reach"),
+        (BUILD, 1, r"scikit-learn 0.23.2 has no wheel .*\n.*PKG=scikit-learn`\.$"),
+        (ADDRESS, 1, "scikit-learn has no wheel"),
+        (HASH, 1, "another hash than poetry.lock says"),
+        (AWAY, 3, "is the index, or your mirror in pip.conf, in reach"),
     ],
 )
 def test_a_failure_is_explained_and_tried_again_only_where_that_can_help(tmp_path, monkeypatch, said, tries, message):
@@ -79,6 +85,11 @@ def test_a_failure_is_explained_and_tried_again_only_where_that_can_help(tmp_pat
     with pytest.raises(UserError, match=message):
         pypi.install_part(pypi.Part([locked("a")], [], {}), tmp_path, uv)
     assert len(calls.read_text().splitlines()) == tries
+
+
+def test_where_there_is_a_conda_it_is_offered_for_what_has_no_wheel():
+    assert "environment.yml" in pypi.failure(BUILD, conda=True)
+    assert "environment.yml" not in pypi.failure(BUILD, conda=False)
 
 
 def test_files_get_one_time_and_are_compiled_but_for_tests(tmp_path):

@@ -62,7 +62,8 @@ def variables(prefix: Path, before: dict[str, str], conda: Path) -> dict[str, st
             "It runs the scripts of etc/conda/activate.d and sets the variables of etc/conda/env_vars.d and of "
             "environment.yml (variables:)."
         )
-    print(done.stderr, end="", file=sys.stderr)
+    if MARK not in before.values():
+        print(done.stderr, end="", file=sys.stderr)
     return dict(item.split("=", 1) for item in done.stdout.split("\0") if item)
 
 

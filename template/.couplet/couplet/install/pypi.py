@@ -122,19 +122,25 @@ def settle(prefix: Path) -> None:
     compile_files(prefix, sources)
 
 
-def failure(said: str) -> str:
+def no_luck(said: str) -> bool:
+    """Return whether uv's failure would be the same another time: another hash, or a build that fails."""
+    return "ash mismatch" in said or "build backend" in said
+
+
+def failure(said: str, conda: bool) -> str:
     """Return what to tell somebody of uv's failure, from what it said on stderr."""
-    if built := re.search(r"Failed to (?:download and )?build `?([\w.-]+)(?:==([^`\s]+))?", said):
-        name, version = built[1], built[2] or ""
-        return (
-            f"{name} {version}".strip() + " has no wheel for this Python and platform, and building it from source "
-            f"failed (see above).\nRaise its lower bound in pyproject.toml and run `make env-update PKG={name}`, or take "
-            "it from conda: name it in environment.yml and run `make env-update`."
-        )
     if "ash mismatch" in said:
         return (
             "what came has another hash than poetry.lock says (see above): the download or the lock was tampered with; "
             "`make env-update ALL=1` makes the lock anew."
+        )
+    built = re.search(r"Failed to (?:download and )?build `([\w.-]+)(?:==([^`]+))?", said)
+    if built and no_luck(said):
+        name, version = built[1], f" {built[2]}" if built[2] else ""
+        other = ", or take it from conda: name it in environment.yml and run `make env-update`" if conda else ""
+        return (
+            f"{name}{version} has no wheel for this Python and platform, and building it from source failed (see above).\n"
+            f"Raise its lower bound in pyproject.toml and run `make env-update PKG={name}`{other}."
         )
     return (
         "uv could not install what poetry.lock names (see above).\n"
@@ -164,9 +170,9 @@ def install_part(part: Part, prefix: Path, uv: Path) -> None:
             print(said, end="", file=sys.stderr, flush=True)
             if not done.returncode:
                 return
-            if "ash mismatch" in said or "Failed to build" in said or "Failed to download and build" in said:
+            if no_luck(said):
                 break
-    raise UserError(failure(said))
+    raise UserError(failure(said, (prefix / "conda-meta").is_dir()))
 
 
 def install(lock: Path, groups: list[str], prefix: Path, uv: Path = UV, auth: Path | None = None) -> None:
