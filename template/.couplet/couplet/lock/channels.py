@@ -39,10 +39,10 @@ print(json.dumps({
     "channels": list(context.channels), "default_channels": [channel.canonical_name for channel in context.default_channels],
     "proxies": dict(context.proxy_servers), "verify": verify if isinstance(verify, (str, bool)) else True,
 }), flush=True)
-sys.argv = [sys.argv[1], "channels"]
-runpy.run_path(sys.argv[0], run_name="__main__")
+sys.argv[1:] = ["channels"]
+runpy.run_module("couplet.install.fetch", run_name="__main__", alter_sys=True)
 """
-"""Run by conda's own Python: its settings, then what install/fetch.py says of channels, a line of JSON each."""
+"""Run by conda's own Python: its settings, then what couplet.install.fetch says of channels, a line of JSON each."""
 
 
 class Conda(NamedTuple):
@@ -71,18 +71,18 @@ class Channel(NamedTuple):
 
 
 def with_condas_python(*arguments: str | Path) -> str:
-    """Run conda's own Python on a file of this package, and return what it prints. Raises UserError with what it says."""
-    # its packages are conda's: of ours it sees this package alone, and only in this process
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([CONDAS_PYTHON, *arguments], capture_output=True, text=True, env=environment)
+    """Run conda's own Python, which finds conda and this package, and return what it prints. Raises UserError with what it says."""
+    # of ours it sees this package alone, and only in this process
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+    done = subprocess.run([CONDAS_PYTHON, "-B", *arguments], capture_output=True, text=True, env=environment, cwd="/")
     if done.returncode:
-        raise UserError(done.stderr.strip().removeprefix("ERROR: "))
+        raise UserError(done.stderr.rpartition("ERROR: ")[2].strip())
     return done.stdout
 
 
 def configuration() -> Conda:
     """Return conda's configuration, as conda itself reads it."""
-    said = with_condas_python("-c", SETTINGS, PACKAGE / "couplet/install/fetch.py").splitlines()
+    said = with_condas_python("-c", SETTINGS).splitlines()
     found, mapping = json.loads(said[0]), json.loads(said[-1])
     return Conda(mapping, found["channels"], found["default_channels"], found["proxies"], found["verify"])
 

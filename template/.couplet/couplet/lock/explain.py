@@ -44,8 +44,8 @@ async def no_solution(solver: Solver, subdir: str, said: str) -> UserError:
         return UserError("\n".join([*lines, *(f"  {line}" for line in wrong), f"Correct what is named. {AGAIN}"]))
     named = [spec for spec in specs if re.search(rf"(?<![\w.-]){re.escape(spec.name)}(?![\w.-])", tree)]
     lines += [f"  {spec}" for spec in named] + ["", *_readable(tree), ""]
-    if virtual := sorted(set(re.findall(r"(__\w+) ?(.*?),? (?:for which no candidates|cannot be installed)", tree))):
-        lines += [_virtual(name, wanted, subdir) for name, wanted in virtual]
+    if virtual := sorted(set(re.findall(r"(__\w+) (\S+?)(?=, for which no candidates|\.?$)", tree, re.M))):
+        lines += [solver.missing_virtual(name, wanted.removeprefix("*"), subdir) for name, wanted in virtual]
     else:
         lines.append("Change or take out one of these lines, so that what they need goes together.")
     return UserError("\n".join([*lines, AGAIN]))
@@ -60,8 +60,8 @@ def _readable(tree: str) -> list[str]:
         (r", which can be installed with any of the following options:", ", that is"),
         (r" can be installed with any of the following options:", " is one of"),
         (r" would require$", " needs"),
-        (r", for which no candidates were found\.?", ", which nothing there is fits"),
-        (r"No candidates were found for (.*?)\.$", r"nothing there is fits \1"),
+        (r", for which no candidates were found\.?", ", and nothing that is left fits"),
+        (r"No candidates were found for (.*?)( \*)?\.$", r"nothing fits \1"),
     ]
     lines = []
     for line in tree.splitlines():
@@ -82,19 +82,6 @@ async def _unknown(solver: Solver, subdir: str, spec: Spec) -> list[str]:
     close = difflib.get_close_matches(spec.name, sorted(names), 3)
     guess = f" Is it {' or '.join(close)}?" if close else " Is it on PyPI? Then it goes into `dependencies` in pyproject.toml."
     return [f"{spec}: {where} has no package of this name.{guess}"]
-
-
-def _virtual(name: str, wanted: str, subdir: str) -> str:
-    """Return what to say where a virtual package is missing or too old."""
-    from couplet.lock.solve import SETTABLE
-
-    version = (re.findall(r"[\d.]*\d", wanted) or ["12.9" if name == "__cuda" else "…"])[0]
-    if not subdir.startswith(SETTABLE.get(name, "none")):
-        return f"{name} says what a machine is, and no machine of {subdir} is so: ask for another build, or for it on other platforms alone."
-    return (
-        f"{name} {wanted} is what the machine has to offer. If all machines that run the image do, say so in pyproject.toml:\n"
-        f'  [tool.couplet.virtual-packages]\n  {name} = "{version}"'
-    )
 
 
 def no_answer(channels: Iterable[Channel], said: str) -> UserError:

@@ -72,7 +72,7 @@ def provided(locked: Mapping[str, Mapping[str, Record]]) -> Distributions:
             with tempfile.TemporaryDirectory() as folder:
                 lock = Path(folder, "python-packages.lock")
                 write_explicit(lock, new, platform)
-                held = json.loads(with_condas_python(PACKAGE / "couplet/install/fetch.py", "distributions", lock))
+                held = json.loads(with_condas_python("-m", "couplet.install.fetch", "distributions", lock))
             known |= {(r.name, r.version): held[r.package.file_name] for r in new}
         for r in records:
             for distribution, version in known[r.name, r.version].items():

@@ -130,6 +130,17 @@ class Solver:
         found = await self.gateway.query(self.sources, platforms, list(names), recursive=False, channel_relations="disabled")
         return [self._public(record) for records in found for record in records]
 
+    def missing_virtual(self, name: str, wanted: str, subdir: str) -> str:
+        """Return what to say where a virtual package is not there, or not in the version that is wanted."""
+        if not subdir.startswith(SETTABLE.get(name, "none")):
+            return f"{name} says what a machine is, and none of {subdir} is so: ask for another build, or for it on other platforms alone."
+        assumed = virtual_packages(self.document, subdir).get(name, "none")
+        version = next(iter(re.findall(r"[\d.]*\d", wanted)), "12.9")
+        return (
+            f"{name} stands for what the machine has; locks assume {assumed}. Where all machines that run the image have more, say so in\n"
+            f'pyproject.toml:\n  [tool.couplet.virtual-packages]\n  {name} = "{version}"'
+        )
+
     async def lock(self, subdir: str, old: Packages, update: Collection[str], everything: bool) -> Packages:
         """Return what is to be locked for a platform. `old` is what was.
 
