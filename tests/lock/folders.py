@@ -61,6 +61,7 @@ PACKAGES = [
     package("strict", "1.0", "idna <3"),
     package("torch", "2.0", "__cuda >=12", build="cuda_0", subdir="linux-64"),
     package("newer", "1.0", "__glibc >=2.40", subdir="linux-64"),
+    package("broken", "1.0", "nowhere >=3"),
     package("appnope", "0.1", "python", subdir="osx-arm64"),
     package("Msgpack_Python", "1.1", "python"),
 ]

@@ -133,7 +133,8 @@ def _authorization(channels: list[Channel]) -> dict[tuple[str, str], str]:
 
 def client(channels: list[Channel], conda: Conda) -> Client:
     """Return rattler's client for these channels."""
-    os.environ.update({f"{scheme.upper()}_PROXY": proxy for scheme, proxy in conda.proxies.items() if proxy})
+    for scheme, proxy in conda.proxies.items():
+        os.environ.setdefault(f"{scheme.upper()}_PROXY", proxy)
     if isinstance(conda.verify, str) and conda.verify != "truststore":
         os.environ["SSL_CERT_FILE"] = conda.verify
     plain = {channel.public: re.sub(r"://[^/@]*@", "://", channel.address) for channel in channels if channel.source == channel.public}

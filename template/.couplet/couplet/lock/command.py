@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,25 +36,32 @@ def check_names(update: set[str], known: set[str], files: str) -> None:
         raise UserError(f"PKG: the locks hold no {', '.join(unknown)}. Add it to {files}, then run `make env-update`.")
 
 
+def _contains(wanted: str, version: str) -> bool:
+    """Return whether a range holds a version, as PEP 440 has it. Raises ValueError for what is no range."""
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(wanted).contains(version, prereleases=True)
+
+
+def _allows(wanted: str, version: str) -> bool:
+    """Return whether a range holds a version, as Poetry's old form has it (^3.12). Raises ValueError for what is no range."""
+    from poetry.core.constraints.version import Version, parse_constraint
+
+    return bool(parse_constraint(wanted).allows(Version.parse(version)))
+
+
 def check_python(document: dict[str, Any], locked: Mapping[str, Mapping[str, Record]]) -> None:
     """Refuse a pyproject.toml ([project], or Poetry's old form) that does not allow the Python that conda's lock holds."""
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-    from poetry.core.constraints.version import Version, parse_constraint
-    from poetry.core.constraints.version.exceptions import ParseConstraintError
-
-    key, wanted = "requires-python", document.get("project", {}).get("requires-python")
+    wanted, key = document.get("project", {}).get("requires-python"), "requires-python"
     if not wanted:
-        key, wanted = "tool.poetry.dependencies.python", document.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python")
+        wanted, key = document.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python"), "python"
     for platform, records in locked.items():
         if "python" not in records:
             raise UserError("environment.yml asks for nothing that needs Python. Name it: `  - python=3.13`, then run `make env-update`.")
         version = records["python"].version
         try:
-            if key == "requires-python":
-                allowed = not wanted or SpecifierSet(wanted).contains(version, prereleases=True)
-            else:
-                allowed = not isinstance(wanted, str) or parse_constraint(wanted).allows(Version.parse(version))
-        except (InvalidSpecifier, ParseConstraintError):
+            allowed = not isinstance(wanted, str) or (_allows if key == "python" else _contains)(wanted, version)
+        except ValueError:
             raise UserError(f"pyproject.toml: {key} is {wanted}, which is no range of versions (>=3.12,<3.13 is one).") from None
         if not allowed:
             raise UserError(
@@ -94,11 +102,13 @@ def lock_with_conda(
     locked = conda_lock.records(project / "conda.lock")
     check_python(document, locked)
 
-    distributions = pins.provided(locked)
-    owners = {name: next(iter(where.values()))[1] for name, where in distributions.items()}
-    lines = pins.leave_out_unpublished(pins.pins(distributions, platforms), set(old_pins), owners)
-    pins.write_pins(project / "pyproject.toml", lines)
-    pins.make_interpreter(locked[here], here)
+    with ThreadPoolExecutor() as pool:
+        interpreter = pool.submit(pins.make_interpreter, locked[here], here)
+        distributions = pins.provided(locked)
+        owners = {name: next(iter(where.values()))[1] for name, where in distributions.items()}
+        lines = pins.leave_out_unpublished(pins.pins(distributions, platforms), set(old_pins), owners)
+        pins.write_pins(project / "pyproject.toml", lines)
+        interpreter.result()
 
     def explained(output: str) -> str:
         if "All attempts to connect" in output:

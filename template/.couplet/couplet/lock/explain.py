@@ -43,7 +43,10 @@ async def no_solution(solver: Solver, subdir: str, said: str) -> UserError:
     if wrong:
         return UserError("\n".join([*lines, *(f"  {line}" for line in wrong), f"Correct what is named. {AGAIN}"]))
     named = [spec for spec in specs if re.search(rf"(?<![\w.-]){re.escape(spec.name)}(?![\w.-])", tree)]
-    lines += [f"  {spec}" for spec in named] + ["", *_readable(tree), ""]
+    needed = set(re.findall(r"([\w.-]+) [^\n]*, for which no candidates", tree)) - versions.keys()
+    there = {record.name.normalized for record in await solver.known(subdir, needed)}
+    absent = [f"  {name}: no channel has it for {subdir}" for name in sorted(needed - there) if not name.startswith("__")]
+    lines += [f"  {spec}" for spec in named] + ["", *_readable(tree), *absent, ""]
     if virtual := sorted(set(re.findall(r"(__\w+) (\S+?)(?=, for which no candidates|\.?$)", tree, re.M))):
         lines += [solver.missing_virtual(name, wanted.removeprefix("*"), subdir) for name, wanted in virtual]
     else:
