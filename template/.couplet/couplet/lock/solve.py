@@ -183,7 +183,10 @@ class Solver:
             there = {(r.subdir, r.file_name, r.md5): r for r in await self.known(subdir, old.keys())}
         except GatewayError as error:
             raise explain.no_answer(self.channels, str(error)) from None
-        return {name: there.get((r.subdir, r.file_name, r.md5), r) for name, r in old.items()}
+        found = {name: there.get((r.subdir, r.file_name, r.md5), r) for name, r in old.items()}
+        if "pip" in found and "pip" not in found["python"].depends:
+            found["python"].depends = [*found["python"].depends, "pip"]  # as rattler adds it to what the channel has
+        return found
 
 
 def say(text: str) -> None:
