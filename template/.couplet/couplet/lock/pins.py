@@ -34,8 +34,7 @@ def make_interpreter(records: Mapping[str, Record], platform: str) -> None:
     waiting = ["python"]
     while waiting:
         name = waiting.pop()
-        # pip is a dependency of Python's in name alone: what needs Python is not needed by it
-        if name in records and name not in needed and "python" not in records[name].depends:
+        if name in records and name not in needed:
             needed[name] = records[name]
             waiting += records[name].depends
     shutil.rmtree(INTERPRETER, ignore_errors=True)

@@ -111,8 +111,6 @@ class Solver:
             virtual_packages=virtual,
             constraints=[MatchSpec(text, strict=False) for text in constraints],
             channel_relations="disabled",
-            # as conda does, so that an environment that names no pip has one
-            add_pip_as_python_dependency=True,
         )
         return {record.name.normalized: self._public(record) for record in sorted(found, key=lambda record: record.name.normalized)}
 
@@ -183,10 +181,7 @@ class Solver:
             there = {(r.subdir, r.file_name, r.md5): r for r in await self.known(subdir, old.keys())}
         except GatewayError as error:
             raise explain.no_answer(self.channels, str(error)) from None
-        found = {name: there.get((r.subdir, r.file_name, r.md5), r) for name, r in old.items()}
-        if "pip" in found and "pip" not in found["python"].depends:
-            found["python"].depends = [*found["python"].depends, "pip"]  # as rattler adds it to what the channel has
-        return found
+        return {name: there.get((r.subdir, r.file_name, r.md5), r) for name, r in old.items()}
 
 
 def say(text: str) -> None:
