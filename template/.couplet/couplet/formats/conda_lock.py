@@ -91,7 +91,8 @@ def repodata(path: Path) -> dict[str, dict[str, RepoDataRecord]]:
     platforms = environment.platforms() if environment else []
     return {
         platform.name: {
-            found.name.normalized: found for found in (environment and environment.conda_repodata_records_for_platform(platform)) or []
+            found.name.normalized: found
+            for found in (environment and environment.conda_repodata_records_for_platform(platform)) or []
         }
         for platform in platforms
     }
@@ -99,7 +100,9 @@ def repodata(path: Path) -> dict[str, dict[str, RepoDataRecord]]:
 
 def records(path: Path) -> dict[str, dict[str, Record]]:
     """Return {platform: {conda name: Record}} of a conda.lock, {} where there is none. Raises UserError for a damaged one."""
-    return {platform: {name: record(found) for name, found in held.items()} for platform, held in repodata(path).items()}
+    return {
+        platform: {name: record(found) for name, found in held.items()} for platform, held in repodata(path).items()
+    }
 
 
 def split_archive(file_name: str) -> tuple[str, str, str]:

@@ -36,7 +36,8 @@ from conda.base.context import context, reset_context
 reset_context()
 verify = context.ssl_verify
 print(json.dumps({
-    "channels": list(context.channels), "default_channels": [channel.canonical_name for channel in context.default_channels],
+    "channels": list(context.channels),
+    "defaults": [one.urls(with_credentials=True, subdirs=["noarch"])[0].rsplit("/", 1)[0] for one in context.default_channels],
     "proxies": dict(context.proxy_servers), "verify": verify if isinstance(verify, (str, bool)) else True,
 }), flush=True)
 sys.argv[1:] = ["channels"]
@@ -76,7 +77,8 @@ def with_condas_python(*arguments: str | Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
     done = subprocess.run([CONDAS_PYTHON, "-B", *arguments], capture_output=True, text=True, env=environment, cwd="/")
     if done.returncode:
-        raise UserError(done.stderr.rpartition("ERROR: ")[2].strip())
+        # our own message, or the last of what conda says
+        raise UserError(re.split(r"\nERROR: |\n(?=[\w.]*(?:Error|Exception)\b)", f"\n{done.stderr}")[-1].strip())
     return done.stdout
 
 
@@ -84,7 +86,7 @@ def configuration() -> Conda:
     """Return conda's configuration, as conda itself reads it."""
     said = with_condas_python("-c", SETTINGS).splitlines()
     found, mapping = json.loads(said[0]), json.loads(said[-1])
-    return Conda(mapping, found["channels"], found["default_channels"], found["proxies"], found["verify"])
+    return Conda(mapping, found["channels"], found["defaults"], found["proxies"], found["verify"])
 
 
 def without_credentials(address: str) -> str:
@@ -137,15 +139,25 @@ def client(channels: list[Channel], conda: Conda) -> Client:
         os.environ.setdefault(f"{scheme.upper()}_PROXY", proxy)
     if isinstance(conda.verify, str) and conda.verify != "truststore":
         os.environ["SSL_CERT_FILE"] = conda.verify
-    plain = {channel.public: re.sub(r"://[^/@]*@", "://", channel.address) for channel in channels if channel.source == channel.public}
+    plain = {
+        channel.public: re.sub(r"://[^/@]*@", "://", channel.address)
+        for channel in channels
+        if channel.source == channel.public
+    }
     mirrors = {f"{public}/": [f"{address}/"] for public, address in plain.items() if address != public}
     if conda.verify is False:
-        text = ["tls-no-verify = true", "[mirrors]", *(f"{json.dumps(one)} = {json.dumps(where)}" for one, where in mirrors.items())]
+        text = [
+            "tls-no-verify = true",
+            "[mirrors]",
+            *(f"{json.dumps(one)} = {json.dumps(where)}" for one, where in mirrors.items()),
+        ]
         return Client.from_config(Config.from_toml("\n".join(text)))
     known = _authorization(channels)
 
     def header(host: str, path: str) -> dict[str, str] | None:
-        value = next((value for (where, begin), value in known.items() if host == where and path.startswith(begin)), None)
+        value = next(
+            (value for (where, begin), value in known.items() if host == where and path.startswith(begin)), None
+        )
         return {"Authorization": value} if value else None
 
     # The order matters: first where to go, then who asks.

@@ -57,12 +57,16 @@ def check_python(document: dict[str, Any], locked: Mapping[str, Mapping[str, Rec
         wanted, key = document.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python"), "python"
     for platform, records in locked.items():
         if "python" not in records:
-            raise UserError("environment.yml asks for nothing that needs Python. Name it: `  - python=3.13`, then run `make env-update`.")
+            raise UserError(
+                "environment.yml asks for nothing that needs Python. Name it: `  - python=3.13`, then run `make env-update`."
+            )
         version = records["python"].version
         try:
             allowed = not isinstance(wanted, str) or (_allows if key == "python" else _contains)(wanted, version)
         except ValueError:
-            raise UserError(f"pyproject.toml: {key} is {wanted}, which is no range of versions (>=3.12,<3.13 is one).") from None
+            raise UserError(
+                f"pyproject.toml: {key} is {wanted}, which is no range of versions (>=3.12,<3.13 is one)."
+            ) from None
         if not allowed:
             raise UserError(
                 f"environment.yml gives Python {version} ({platform}), and pyproject.toml has {key} = {wanted}.\n"
@@ -84,11 +88,16 @@ def lock_with_conda(
     document = settings.pyproject(project)
     asked = environment.read(project)
     previous = solve.previous(project)
-    old = {platform: {name: conda_lock.record(r) for name, r in held.items()} for platform, held in previous.packages.items()}
+    old = {
+        platform: {name: conda_lock.record(r) for name, r in held.items()}
+        for platform, held in previous.packages.items()
+    }
     before = versions(old) | poetry.versions(project)
     old_pins = pins.current_pins(document)
     check_names(
-        update, {normalise(name) for _, name in before} | {pins.name_of(line) for line in old_pins}, "environment.yml or pyproject.toml"
+        update,
+        {normalise(name) for _, name in before} | {pins.name_of(line) for line in old_pins},
+        "environment.yml or pyproject.toml",
     )
     update |= pins.condas_names(update, old, document)
 
@@ -139,7 +148,11 @@ def fits(project: Path, platforms: list[str], previous: Any, document: dict[str,
 
 def versions(locked: Mapping[str, Mapping[str, Record]]) -> dict[tuple[str, str], str]:
     """Return {("conda <platform>", name): version} of conda's part of a lock."""
-    return {(f"conda {platform}", name): record.version for platform, held in locked.items() for name, record in held.items()}
+    return {
+        (f"conda {platform}", name): record.version
+        for platform, held in locked.items()
+        for name, record in held.items()
+    }
 
 
 def lock_poetry_alone(
@@ -164,7 +177,9 @@ def to_delete(project: Path, made: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     """Make the locks of a project, and print what changed version."""
-    parser = argparse.ArgumentParser(prog="couplet lock", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="couplet lock", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--project", type=Path, required=True, help="a copy of the project's files, which is changed")
     parser.add_argument("--out", type=Path, required=True, help="folder for the new files")
     parser.add_argument("--update", default="", help="names of packages that may change version, conda's or Poetry's")

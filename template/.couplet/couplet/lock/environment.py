@@ -96,19 +96,27 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
     if isinstance(item, dict):
         _table(item, line)
     if not isinstance(item, str) or not item.strip():
-        refuse(line, f"{'an empty item' if item is None else f'`{item}`'} is no dependency. One looks so: `- numpy>=2`.")
+        refuse(
+            line, f"{'an empty item' if item is None else f'`{item}`'} is no dependency. One looks so: `- numpy>=2`."
+        )
     selector = re.search(r"#\s*\[([^]]*)\]\s*$", written)
     if selector and selector[1] not in set().union(*SELECTORS.values()) | {"win", "win64"}:
         known = ", ".join(sorted(set().union(*SELECTORS.values())))
         refuse(line, f"`# [{selector[1]}]` is no selector that is known here ({known}).")
     text = item.split(" #")[0].strip()
     if "://" in text.split("::")[-1].split("[")[0]:
-        refuse(line, f"`{text}` is an archive's address. Name its channel under `channels`, and the package with its version here.")
+        refuse(
+            line,
+            f"`{text}` is an archive's address. Name its channel under `channels`, and the package with its version here.",
+        )
     try:
         return Spec(text, line, MatchSpec(text, strict=False), selector[1] if selector else "")
     except InvalidMatchSpecError as error:
         why = str(error).splitlines()[0]
-        refuse(line, f"`{text}` is no spec that conda can read ({why}).\nSome that are: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.")
+        refuse(
+            line,
+            f"`{text}` is no spec that conda can read ({why}).\nSome that are: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.",
+        )
 
 
 def read(project: Path) -> Environment:

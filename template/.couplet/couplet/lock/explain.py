@@ -36,7 +36,9 @@ async def no_solution(solver: Solver, subdir: str, said: str) -> UserError:
         f"{spec}: there is no such version or build for {subdir}. The newest there are: {', '.join(list(dict.fromkeys(versions[spec.name]))[:6])}."
         for spec in real
         if spec.name in versions
-        and not any(solver.match(spec.text).matches(record) for record in records if record.name.normalized == spec.name)
+        and not any(
+            solver.match(spec.text).matches(record) for record in records if record.name.normalized == spec.name
+        )
     ]
     tree = said.partition("because of:")[2].strip() or said
     lines = [f"environment.yml has no solution for {subdir}."]
@@ -45,7 +47,9 @@ async def no_solution(solver: Solver, subdir: str, said: str) -> UserError:
     named = [spec for spec in specs if re.search(rf"(?<![\w.-]){re.escape(spec.name)}(?![\w.-])", tree)]
     needed = set(re.findall(r"([\w.-]+) [^\n]*, for which no candidates", tree)) - versions.keys()
     there = {record.name.normalized for record in await solver.known(subdir, needed)}
-    absent = [f"  {name}: no channel has it for {subdir}" for name in sorted(needed - there) if not name.startswith("__")]
+    absent = [
+        f"  {name}: no channel has it for {subdir}" for name in sorted(needed - there) if not name.startswith("__")
+    ]
     lines += [f"  {spec}" for spec in named] + ["", *_readable(tree), *absent, ""]
     if virtual := sorted(set(re.findall(r"(__\w+) (\S+?)(?=, for which no candidates|\.?$)", tree, re.M))):
         lines += [solver.missing_virtual(name, wanted.removeprefix("*"), subdir) for name, wanted in virtual]
@@ -77,13 +81,23 @@ def _readable(tree: str) -> list[str]:
 async def _unknown(solver: Solver, subdir: str, spec: Spec) -> list[str]:
     """Return what to say of a package that no channel has for a platform."""
     where = ", ".join(channel.name for channel in solver.channels)
-    elsewhere = [other for other in ("linux-64", "linux-aarch64", "osx-arm64") if other != subdir and await solver.known(other, [spec.name])]
+    elsewhere = [
+        other
+        for other in ("linux-64", "linux-aarch64", "osx-arm64")
+        if other != subdir and await solver.known(other, [spec.name])
+    ]
     if elsewhere:
         selector = {"linux-64": "linux64", "linux-aarch64": "aarch64", "osx-arm64": "osx"}[elsewhere[0]]
-        return [f"{spec}: {where} has it for {' and '.join(elsewhere)} alone. For one platform: `- {spec.text}  # [{selector}]`"]
+        return [
+            f"{spec}: {where} has it for {' and '.join(elsewhere)} alone. For one platform: `- {spec.text}  # [{selector}]`"
+        ]
     names = {name.normalized for name in await solver.gateway.names(solver.sources, [Subdir(subdir), Subdir("noarch")])}
     close = difflib.get_close_matches(spec.name, sorted(names), 3)
-    guess = f" Is it {' or '.join(close)}?" if close else " Is it on PyPI? Then it goes into `dependencies` in pyproject.toml."
+    guess = (
+        f" Is it {' or '.join(close)}?"
+        if close
+        else " Is it on PyPI? Then it goes into `dependencies` in pyproject.toml."
+    )
     return [f"{spec}: {where} has no package of this name.{guess}"]
 
 
@@ -135,7 +149,8 @@ def excludes(wanted: str, version: str) -> bool:
     parts = [part.strip() for part in wanted.replace("*", "").split("||") if part.strip()]
     try:
         return not any(
-            SpecifierSet(part if re.match(r"[<>=!~]", part) else f"=={part}").contains(version, prereleases=True) for part in parts
+            SpecifierSet(part if re.match(r"[<>=!~]", part) else f"=={part}").contains(version, prereleases=True)
+            for part in parts
         )
     except InvalidSpecifier:
         return True
@@ -155,7 +170,10 @@ def against_conda(output: str, project: str, distributions: dict[str, dict[str, 
     if not lines:
         return ""
     return (
-        "conda takes precedence, and here is what does not go with it:\n" + "\n".join(dict.fromkeys(lines)) + "\nTwo ways out:\n"
+        "conda takes precedence, and here is what does not go with it:\n"
+        + "\n".join(dict.fromkeys(lines))
+        + "\nTwo ways out:\n"
         "  - pyproject.toml: widen, move or drop the dependency that asks for it, or\n"
-        "  - environment.yml: ask for a version that fits (or take the package out of it, so that Poetry installs it).\n" + AGAIN
+        "  - environment.yml: ask for a version that fits (or take the package out of it, so that Poetry installs it).\n"
+        + AGAIN
     )

@@ -65,7 +65,9 @@ def provided(locked: Mapping[str, Mapping[str, Record]]) -> Distributions:
     result: Distributions = {}
     for platform in sorted(locked):
         # what can hold a distribution depends on Python
-        records = [r for r in locked[platform].values() if any(need.startswith(("python", "_python")) for need in r.depends)]
+        records = [
+            r for r in locked[platform].values() if any(need.startswith(("python", "_python")) for need in r.depends)
+        ]
         new = [r for r in records if (r.name, r.version) not in known]
         say(f"conda: reading what {len(new)} packages for {platform} hold")
         if new:
@@ -107,7 +109,9 @@ def pins(distributions: Distributions, platforms: list[str]) -> list[str]:
         if len(versions) == 1 and len(where) == len(platforms):
             lines.append(f"{name}=={versions.pop()}")
         else:
-            lines += [f"{name}=={version} ; {PLATFORMS[platform].marker}" for platform, (version, _) in sorted(where.items())]
+            lines += [
+                f"{name}=={version} ; {PLATFORMS[platform].marker}" for platform, (version, _) in sorted(where.items())
+            ]
     return lines
 
 

@@ -27,7 +27,9 @@ def versions(project: Path) -> dict[tuple[str, str], str]:
     return {("Poetry", name): "/".join(sorted(numbers)) for name, numbers in found.items()}
 
 
-def lock(project: Path, update: Iterable[str], everything: bool, variables: Mapping[str, str], explain: Callable[[str], str]) -> None:
+def lock(
+    project: Path, update: Iterable[str], everything: bool, variables: Mapping[str, str], explain: Callable[[str], str]
+) -> None:
     """Write poetry.lock in `project`, with `variables` in Poetry's environment.
 
     Of `update` what Poetry holds may change version. Raises UserError with what Poetry says where it finds no solution, and
@@ -55,4 +57,6 @@ def lock(project: Path, update: Iterable[str], everything: bool, variables: Mapp
         )
         if done.returncode:
             way = "Widen, move or drop the dependency that it names in pyproject.toml, then run `make env-update`."
-            raise UserError(f"Poetry could not lock pyproject.toml:\n\n{done.stdout.strip()}\n\n{explain(done.stdout) or way}")
+            raise UserError(
+                f"Poetry could not lock pyproject.toml:\n\n{done.stdout.strip()}\n\n{explain(done.stdout) or way}"
+            )

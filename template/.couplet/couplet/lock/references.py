@@ -41,10 +41,17 @@ def check(document: dict[str, Any]) -> None:
         if isinstance(line, str) and (found := REQUIREMENT.match(line)):
             raise refuse("pyproject.toml", found[1], "path" if found[3] else "git")
     # What the standard tables list, Poetry reads there; its own then add a source or so to a name, and no name.
-    listed = {"main": [*project.get("dependencies", ()), *chain(*extras.values())] if "dependencies" in project else None, **groups}
+    listed = {
+        "main": [*project.get("dependencies", ()), *chain(*extras.values())] if "dependencies" in project else None,
+        **groups,
+    }
     for key, group, table in _tables(poetry):
         standard = listed.get(group)
-        names = {normalise(re.split(r"[^\w.-]", line.strip(), maxsplit=1)[0]) for line in standard or () if isinstance(line, str)}
+        names = {
+            normalise(re.split(r"[^\w.-]", line.strip(), maxsplit=1)[0])
+            for line in standard or ()
+            if isinstance(line, str)
+        }
         for name, said in table.items():
             for one in said if isinstance(said, list) else [said]:
                 kind = next((kind for kind in WHY if isinstance(one, dict) and kind in one), None)

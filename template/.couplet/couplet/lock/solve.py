@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from rattler import (
     Channel as RattlerChannel,
+)
+from rattler import (
     Gateway,
     GenericVirtualPackage,
     LockChannel,
@@ -82,7 +84,9 @@ class Solver:
         # as conda has it, `channel::name` brings a channel of its own; it is asked last
         more = [spec.text.split("::")[0] for spec in environment.specs if "::" in spec.text]
         known = {channel.public for channel in self.channels}
-        self.channels += [channel for channel in (resolve(name, conda) for name in dict.fromkeys(more)) if channel.public not in known]
+        self.channels += [
+            channel for channel in (resolve(name, conda) for name in dict.fromkeys(more)) if channel.public not in known
+        ]
         self.gateway = Gateway(cache_dir=cache, client=client(self.channels, conda))
 
     @property
@@ -96,10 +100,14 @@ class Solver:
         source = next((channel.source for channel in self.channels if name in (channel.name, channel.public)), name)
         return MatchSpec(f"{source}::{rest}" if name else text, strict=False)
 
-    async def packages(self, subdir: str, locked: Iterable[RepoDataRecord] = (), constraints: Iterable[str] = ()) -> Packages:
+    async def packages(
+        self, subdir: str, locked: Iterable[RepoDataRecord] = (), constraints: Iterable[str] = ()
+    ) -> Packages:
         """Return a solution for a platform, which prefers `locked` and keeps to `constraints`. Raises SolverError, GatewayError."""
         virtual = [
-            GenericVirtualPackage(PackageName(name), Version(value.split()[0]), BuildString(value.split()[-1] if " " in value else "0"))
+            GenericVirtualPackage(
+                PackageName(name), Version(value.split()[0]), BuildString(value.split()[-1] if " " in value else "0")
+            )
             for name, value in virtual_packages(self.document, subdir).items()
         ]
         found = await solve(
@@ -112,7 +120,10 @@ class Solver:
             constraints=[MatchSpec(text, strict=False) for text in constraints],
             channel_relations="disabled",
         )
-        return {record.name.normalized: self._public(record) for record in sorted(found, key=lambda record: record.name.normalized)}
+        return {
+            record.name.normalized: self._public(record)
+            for record in sorted(found, key=lambda record: record.name.normalized)
+        }
 
     def _public(self, record: RepoDataRecord) -> RepoDataRecord:
         """Return a record with the public address of its channel."""
@@ -125,7 +136,9 @@ class Solver:
     async def known(self, subdir: str, names: Collection[str]) -> list[RepoDataRecord]:
         """Return what the channels have of the packages of these names."""
         platforms = [Subdir(subdir), Subdir("noarch")]
-        found = await self.gateway.query(self.sources, platforms, list(names), recursive=False, channel_relations="disabled")
+        found = await self.gateway.query(
+            self.sources, platforms, list(names), recursive=False, channel_relations="disabled"
+        )
         return [self._public(record) for records in found for record in records]
 
     def missing_virtual(self, name: str, wanted: str, subdir: str) -> str:
@@ -155,7 +168,11 @@ class Solver:
                 say(f"conda: solving for {subdir}: how far {', '.join(sorted(moving))} can go")
                 free = await self.packages(subdir)
                 goal = [f"{name} =={free[name].version} {free[name].build}" for name in sorted(moving & free.keys())]
-            excluded = {s.name for s in self.environment.on(subdir) if s.name in old and not self.match(s.text).matches(old[s.name])}
+            excluded = {
+                s.name
+                for s in self.environment.on(subdir)
+                if s.name in old and not self.match(s.text).matches(old[s.name])
+            }
             kept = {name: record for name, record in old.items() if name not in moving | excluded}
             held = {name: f"{name} =={record.version}" for name, record in kept.items()}
             say(f"conda: solving for {subdir}, {len(kept)} packages preferred as they are")
@@ -169,7 +186,11 @@ class Solver:
                     # what stands in the way may change version; after some rounds, or where nothing is named, all may
                     named = set(re.findall(r"constraint (\S+) ", str(error))) & held.keys()
                     tries += 1
-                    held = {name: text for name, text in held.items() if name not in named} if named and tries < ROUNDS else {}
+                    held = (
+                        {name: text for name, text in held.items() if name not in named}
+                        if named and tries < ROUNDS
+                        else {}
+                    )
         except SolverError as error:
             raise await explain.no_solution(self, subdir, str(error)) from None
         except GatewayError as error:
@@ -190,13 +211,20 @@ def say(text: str) -> None:
 
 
 def lock_all(
-    solver: Solver, platforms: list[str], old: dict[str, Packages], update: Collection[str], everything: bool, legacy: bool
+    solver: Solver,
+    platforms: list[str],
+    old: dict[str, Packages],
+    update: Collection[str],
+    everything: bool,
+    legacy: bool,
 ) -> dict[str, Packages]:
     """Return {platform: what is to be locked}. `legacy`: what was locked comes from a conda-lock.yml."""
 
     async def one(subdir: str) -> Packages:
         packages = old.get(subdir, {})
-        return await solver.lock(subdir, await solver.complete(subdir, packages) if legacy else packages, update, everything)
+        return await solver.lock(
+            subdir, await solver.complete(subdir, packages) if legacy else packages, update, everything
+        )
 
     async def side_by_side() -> list[Packages | BaseException]:
         return await asyncio.gather(*map(one, platforms), return_exceptions=True)
@@ -224,7 +252,9 @@ def previous(project: Path) -> Previous:
     path = project / "conda.lock"
     if path.is_file():
         try:
-            platforms = {platform.name: sorted(platform.virtual_packages) for platform in LockFile.from_path(path).platforms()}
+            platforms = {
+                platform.name: sorted(platform.virtual_packages) for platform in LockFile.from_path(path).platforms()
+            }
             return Previous(conda_lock.repodata(path), False, platforms)
         except (ParseCondaLockError, UserError) as error:
             say(f"conda.lock is damaged ({str(error).splitlines()[0]}): solving from nothing")

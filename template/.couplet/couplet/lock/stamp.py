@@ -90,7 +90,9 @@ def stamped(body: str, stamp: dict[str, str]) -> str:
 
 def of_earlier_release(project: Path) -> bool:
     """Return whether one of the locks in `project` was made by a release before 1.0: it is renewed, and nothing changes version."""
-    stamps = [split(text(lock))[0] for lock in (*project.glob("conda-*.lock"), project / "poetry.lock") if lock.is_file()]
+    stamps = [
+        split(text(lock))[0] for lock in (*project.glob("conda-*.lock"), project / "poetry.lock") if lock.is_file()
+    ]
     return any(not value.startswith("sha256:") for stamp in stamps for value in stamp.values())
 
 
@@ -111,7 +113,9 @@ def check(project: Path) -> tuple[int, list[str]]:
     made = settings.project(project)
     wanted = [file_name(platform) for platform in made.platforms]
     if (project / ".locks-ready").is_dir():
-        return 1, ["make env-update was interrupted while it put new locks in place. Run `make env-update`: it finishes first."]
+        return 1, [
+            "make env-update was interrupted while it put new locks in place. Run `make env-update`: it finishes first."
+        ]
     there = sorted(path.name for path in project.glob("conda-*.lock")) if made.conda else []
     inputs = ["environment.yml", "pyproject.toml"] if made.conda else ["pyproject.toml"]
     locks = ["conda.lock", "poetry.lock", *wanted] if made.conda else ["poetry.lock"]
@@ -119,7 +123,9 @@ def check(project: Path) -> tuple[int, list[str]]:
     if any(markers):
         return 1, [line for line in markers if line]
     if of_earlier_release(project):
-        return 1, ["The locks were made by a release before 1.0. Run `make env-update`: it renews them, and nothing changes version."]
+        return 1, [
+            "The locks were made by a release before 1.0. Run `make env-update`: it renews them, and nothing changes version."
+        ]
     missing = [name for name in locks if not (project / name).is_file()]
     if missing:
         return 2, [f"There is no {' '.join(missing)}: run `make env-update`."]
@@ -129,10 +135,16 @@ def check(project: Path) -> tuple[int, list[str]]:
         if made.conda and name not in wanted:
             # a file of the user's own has no stamp
             if stamp:
-                stale.append(f"{name} is of a platform that the project does not lock for. Run `make env-update`: it deletes it.")
+                stale.append(
+                    f"{name} is of a platform that the project does not lock for. Run `make env-update`: it deletes it."
+                )
             continue
         if digest(body) != stamp.get("this-file"):
-            by_hand = "was cut short or edited by hand" if made.conda else "was cut short, edited by hand, or written by Poetry alone"
+            by_hand = (
+                "was cut short or edited by hand"
+                if made.conda
+                else "was cut short, edited by hand, or written by Poetry alone"
+            )
             stale.append(f"{name} {by_hand}. Run `make env-update` to write it anew.")
         stale += [
             f"{file} has changed since {name} was made. Run `make env-update`, and commit what it writes."
