@@ -93,8 +93,7 @@ class Folder:
         """Solve, write conda.lock, and return {platform: {name: (version, build)}}."""
         document = settings.pyproject(self.path)
         solver = solve.Solver(environment.read(self.path), document, self.conda, self.path.parent / "cache")
-        old = solve.previous(self.path)
-        found = solve.lock_all(solver, self.platforms, old.packages, set(update), everything, old.legacy)
+        found = solve.lock_all(solver, self.platforms, solve.previous(self.path), set(update), everything)
         solve.write(self.path / "conda.lock", found, solver.channels, document)
         return {s: {name: (str(r.version), str(r.build)) for name, r in held.items()} for s, held in found.items()}
 

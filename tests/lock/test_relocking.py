@@ -150,3 +150,19 @@ def test_an_unknown_virtual_package_is_refused_by_name(project, line):
         file.write(f"[tool.couplet.virtual-packages]\n{line}\n")
     with pytest.raises(UserError, match=f"virtual-packages.*{line.split()[0]} is"):
         folder.lock()
+
+
+def test_a_channel_given_up_takes_its_packages_with_it(project, tmp_path):
+    """They stay at their versions where another channel has these, and go where none has."""
+    other = write_channel(tmp_path / "other", [*(p for p in PACKAGES if p["version"] == "3.11"), *(dict(p, version="9") for p in PACKAGES if p["version"] == "2.7")])
+    folder = project()
+    folder.ask("python=3.13", "idna=3.11", channels=[other, folder.channel])
+    folder.lock()
+    assert f"{tmp_path}/other/noarch/idna-3.11" in (folder.path / "conda.lock").read_text()
+    folder.ask("python=3.13", "idna")
+    assert folder.versions()["idna"] == "3.11"
+    assert f"{tmp_path}/other" not in (folder.path / "conda.lock").read_text()
+    folder.ask("python=3.13", "idna=9", channels=[other, folder.channel])
+    assert folder.versions()["idna"] == "9"
+    folder.ask("python=3.13", "idna")
+    assert folder.versions()["idna"] == "3.20"

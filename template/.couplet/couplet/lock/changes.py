@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from couplet.formats.names import normalise
 
-Versions = Mapping[tuple[str, str], str]
+Versions = dict[tuple[str, str], str]
 """(owner, name) -> version. The owner is Poetry, or conda and a platform."""
 
 

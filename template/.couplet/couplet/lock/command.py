@@ -4,9 +4,9 @@
     the Python distributions in those packages become pins   -> pyproject.toml, group `conda`
     Poetry solves pyproject.toml under the pins              -> poetry.lock
 
-Without conda it is the last step alone. Nothing changes version that need not: what the old locks hold is kept, except for
-the packages named by --update, or all of them with --all. Everything is written to --out, with a list of files that have
-to go (.delete); what the project's files are is for the caller to change.
+Without conda it is the last step alone. Nothing changes version that need not: what the old locks hold is kept, except
+for the packages named by --update, or all of them with --all. The new files are written to --out, with a list of files
+that have to go (.delete).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from packaging.specifiers import SpecifierSet
+
 from couplet import network, settings
 from couplet.errors import UserError
 from couplet.formats import conda_lock
@@ -25,7 +27,7 @@ from couplet.formats.conda_lock import Record
 from couplet.formats.names import normalise
 from couplet.formats.platforms import this_machine
 from couplet.lock import poetry, references, stamp
-from couplet.lock.changes import stayed, table_of_changes
+from couplet.lock.changes import Versions, stayed, table_of_changes
 
 REPODATA = Path("/var/cache/conda/repodata")
 
@@ -36,20 +38,6 @@ def check_names(update: set[str], known: set[str], files: str) -> None:
         raise UserError(f"PKG: the locks hold no {', '.join(unknown)}. Add it to {files}, then run `make env-update`.")
 
 
-def _contains(wanted: str, version: str) -> bool:
-    """Return whether a range holds a version, as PEP 440 has it. Raises ValueError for what is no range."""
-    from packaging.specifiers import SpecifierSet
-
-    return SpecifierSet(wanted).contains(version, prereleases=True)
-
-
-def _allows(wanted: str, version: str) -> bool:
-    """Return whether a range holds a version, as Poetry's old form has it (^3.12). Raises ValueError for what is no range."""
-    from poetry.core.constraints.version import Version, parse_constraint
-
-    return bool(parse_constraint(wanted).allows(Version.parse(version)))
-
-
 def check_python(document: dict[str, Any], locked: Mapping[str, Mapping[str, Record]]) -> None:
     """Refuse a pyproject.toml ([project], or Poetry's old form) that does not allow the Python that conda's lock holds."""
     wanted, key = document.get("project", {}).get("requires-python"), "requires-python"
@@ -57,16 +45,18 @@ def check_python(document: dict[str, Any], locked: Mapping[str, Mapping[str, Rec
         wanted, key = document.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python"), "python"
     for platform, records in locked.items():
         if "python" not in records:
-            raise UserError(
-                "environment.yml asks for nothing that needs Python. Name it: `  - python=3.13`, then run `make env-update`."
-            )
+            raise UserError("environment.yml asks for no Python. Name it (`  - python=3.13`), then run `make env-update`.")
         version = records["python"].version
         try:
-            allowed = not isinstance(wanted, str) or (_allows if key == "python" else _contains)(wanted, version)
+            if key == "requires-python":
+                allowed = SpecifierSet(wanted).contains(version, prereleases=True)
+            else:
+                from poetry.core.constraints.version import Version, parse_constraint
+
+                allowed = not isinstance(wanted, str) or parse_constraint(wanted).allows(Version.parse(version))
         except ValueError:
-            raise UserError(
-                f"pyproject.toml: {key} is {wanted}, which is no range of versions (>=3.12,<3.13 is one)."
-            ) from None
+            text = f"pyproject.toml: {key} is {wanted}, which is no range of versions (>=3.12,<3.13 is one)."
+            raise UserError(text) from None
         if not allowed:
             raise UserError(
                 f"environment.yml gives Python {version} ({platform}), and pyproject.toml has {key} = {wanted}.\n"
@@ -75,9 +65,9 @@ def check_python(document: dict[str, Any], locked: Mapping[str, Mapping[str, Rec
 
 
 def lock_with_conda(
-    project: Path, platforms: list[str], update: set[str], everything: bool, cache: Path
-) -> tuple[dict[tuple[str, str], str], dict[tuple[str, str], str]]:
-    """Write pyproject.toml, conda.lock, poetry.lock and the explicit locks in `project`; return (old, new) versions of all packages."""
+    project: Path, platforms: list[str], update: set[str], everything: bool
+) -> tuple[Versions, Versions]:
+    """Write pyproject.toml and all locks in `project`; return the (old, new) versions."""
     # Not there without conda.
     from couplet.lock import environment, explain, index, pins, solve
     from couplet.lock.channels import configuration
@@ -88,23 +78,17 @@ def lock_with_conda(
     document = settings.pyproject(project)
     asked = environment.read(project)
     previous = solve.previous(project)
-    old = {
-        platform: {name: conda_lock.record(r) for name, r in held.items()}
-        for platform, held in previous.packages.items()
-    }
+    old = {s: {name: conda_lock.record(r) for name, r in held.items()} for s, held in previous.packages.items()}
     before = versions(old) | poetry.versions(project)
     old_pins = pins.current_pins(document)
-    check_names(
-        update,
-        {normalise(name) for _, name in before} | {pins.name_of(line) for line in old_pins},
-        "environment.yml or pyproject.toml",
-    )
+    known = {normalise(name) for _, name in before} | {pins.name_of(line) for line in old_pins}
+    check_names(update, known, "environment.yml or pyproject.toml")
     update |= pins.condas_names(update, old, document)
 
     conda_names = {normalise(name) for records in old.values() for name in records}
     if everything or update & conda_names or not fits(project, platforms, previous, document):
-        solver = solve.Solver(asked, document, configuration(), cache)
-        found = solve.lock_all(solver, platforms, previous.packages, update, everything, previous.legacy)
+        solver = solve.Solver(asked, document, configuration(), REPODATA)
+        found = solve.lock_all(solver, platforms, previous, update, everything)
         solve.write(project / "conda.lock", found, solver.channels, document)
     else:
         solve.say("conda: environment.yml is as it was locked")
@@ -136,7 +120,7 @@ def lock_with_conda(
 
 
 def fits(project: Path, platforms: list[str], previous: Any, document: dict[str, Any]) -> bool:
-    """Return whether environment.yml, the platforms, the virtual packages and conda.lock are as the last lock left them."""
+    """Return whether environment.yml, platforms, virtual packages and conda.lock are as the last lock left them."""
     from couplet.lock.solve import virtual_list
 
     lock = project / conda_lock.file_name(platforms[0])
@@ -146,19 +130,13 @@ def fits(project: Path, platforms: list[str], previous: Any, document: dict[str,
     return all(now.get(name) == then.get(name) for name in ("environment.yml", "conda.lock"))
 
 
-def versions(locked: Mapping[str, Mapping[str, Record]]) -> dict[tuple[str, str], str]:
+def versions(locked: Mapping[str, Mapping[str, Record]]) -> Versions:
     """Return {("conda <platform>", name): version} of conda's part of a lock."""
-    return {
-        (f"conda {platform}", name): record.version
-        for platform, held in locked.items()
-        for name, record in held.items()
-    }
+    return {(f"conda {subdir}", name): r.version for subdir, held in locked.items() for name, r in held.items()}
 
 
-def lock_poetry_alone(
-    project: Path, update: set[str], everything: bool
-) -> tuple[dict[tuple[str, str], str], dict[tuple[str, str], str]]:
-    """Write poetry.lock in `project`; return (old, new) versions of all packages."""
+def lock_poetry_alone(project: Path, update: set[str], everything: bool) -> tuple[Versions, Versions]:
+    """Write poetry.lock in `project`; return the (old, new) versions."""
     before = poetry.versions(project)
     check_names(update, {name for _, name in before}, "pyproject.toml")
     poetry.lock(project, update, everything, {}, lambda output: "")
@@ -177,9 +155,7 @@ def to_delete(project: Path, made: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     """Make the locks of a project, and print what changed version."""
-    parser = argparse.ArgumentParser(
-        prog="couplet lock", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="couplet lock", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--project", type=Path, required=True, help="a copy of the project's files, which is changed")
     parser.add_argument("--out", type=Path, required=True, help="folder for the new files")
     parser.add_argument("--update", default="", help="names of packages that may change version, conda's or Poetry's")
@@ -192,7 +168,7 @@ def main(arguments: list[str]) -> None:
 
     if made.conda:
         platforms = sorted(made.platforms)
-        before, after = lock_with_conda(project, platforms, update, bool(options.all), REPODATA)
+        before, after = lock_with_conda(project, platforms, update, bool(options.all))
         names = ["pyproject.toml", "conda.lock", "poetry.lock", *map(conda_lock.file_name, platforms)]
         files = "environment.yml, pyproject.toml"
     else:

@@ -44,15 +44,14 @@ from couplet.lock.environment import Environment
 Packages = dict[str, RepoDataRecord]
 """conda's name -> what is known of the package that is or was locked."""
 
-LINUX = {"__unix": "0", "__linux": "5.10", "__glibc": "2.28"}
+LINUX = {"__unix": "0=0", "__linux": "5.10=0", "__glibc": "2.28=0"}
 VIRTUAL = {
-    "linux-64": {**LINUX, "__archspec": "1 x86_64"},
-    "linux-aarch64": {**LINUX, "__archspec": "1 aarch64"},
-    "osx-arm64": {"__unix": "0", "__osx": "11.0", "__archspec": "1 arm64"},
+    "linux-64": {**LINUX, "__archspec": "1=x86_64"},
+    "linux-aarch64": {**LINUX, "__archspec": "1=aarch64"},
+    "osx-arm64": {"__unix": "0=0", "__osx": "11.0=0", "__archspec": "1=arm64"},
 }
-"""Platform -> {virtual package: version, or version and build}: what a lock may assume of the machine. No __cuda, so that no CUDA
-build is locked by accident.
-"""
+"""Platform -> {virtual package: version=build}: what a lock may assume of the machine. No __cuda, so that no CUDA build is
+locked by accident."""
 SETTABLE = {"__cuda": "linux", "__glibc": "linux", "__linux": "linux", "__osx": "osx"}
 """The virtual packages that [tool.couplet.virtual-packages] may set, and the systems where each makes sense."""
 ROUNDS = 8
@@ -60,7 +59,7 @@ ROUNDS = 8
 
 
 def virtual_packages(document: dict[str, Any], subdir: str) -> dict[str, str]:
-    """Return {name: version, or version and build} for a platform, with what a pyproject.toml sets. Raises UserError for another key."""
+    """Return {name: version=build} for a platform, with what a pyproject.toml sets. Raises UserError for another key."""
     found = settings.table(document).get("virtual-packages", {})
     where = "pyproject.toml, [tool.couplet.virtual-packages]"
     if not isinstance(found, dict):
@@ -70,7 +69,7 @@ def virtual_packages(document: dict[str, Any], subdir: str) -> dict[str, str]:
             raise UserError(f"{where}: {name} is not known. These can be set: {', '.join(SETTABLE)}.")
         if not isinstance(version, str) or not re.fullmatch(r"\d+(\.\d+)*", version):
             raise UserError(f'{where}: {name} is {version!r}, which is no version. One looks so: {name} = "12.9"')
-    return VIRTUAL[subdir] | {name: version for name, version in found.items() if subdir.startswith(SETTABLE[name])}
+    return VIRTUAL[subdir] | {name: f"{found[name]}=0" for name in sorted(found) if subdir.startswith(SETTABLE[name])}
 
 
 class Solver:
@@ -82,11 +81,8 @@ class Solver:
         self.document = document
         self.channels = resolved(environment.channels, conda)
         # as conda has it, `channel::name` brings a channel of its own; it is asked last
-        more = [spec.text.split("::")[0] for spec in environment.specs if "::" in spec.text]
-        known = {channel.public for channel in self.channels}
-        self.channels += [
-            channel for channel in (resolve(name, conda) for name in dict.fromkeys(more)) if channel.public not in known
-        ]
+        named = [resolve(spec.text.split("::")[0], conda) for spec in environment.specs if "::" in spec.text]
+        self.channels = list({one.public: one for one in [*named[::-1], *self.channels[::-1]]}.values())[::-1]
         self.gateway = Gateway(cache_dir=cache, client=client(self.channels, conda))
 
     @property
@@ -103,27 +99,22 @@ class Solver:
     async def packages(
         self, subdir: str, locked: Iterable[RepoDataRecord] = (), constraints: Iterable[str] = ()
     ) -> Packages:
-        """Return a solution for a platform, which prefers `locked` and keeps to `constraints`. Raises SolverError, GatewayError."""
-        virtual = [
-            GenericVirtualPackage(
-                PackageName(name), Version(value.split()[0]), BuildString(value.split()[-1] if " " in value else "0")
-            )
-            for name, value in virtual_packages(self.document, subdir).items()
-        ]
+        """Return a solution for a platform that prefers `locked` and keeps to `constraints`.
+
+        Raises SolverError where there is none, GatewayError where a channel does not answer.
+        """
+        assumed = [(name, *value.split("=")) for name, value in virtual_packages(self.document, subdir).items()]
         found = await solve(
             self.sources,
             [self.match(spec.text) for spec in self.environment.on(subdir)],
             self.gateway,
             platforms=[Subdir(subdir), Subdir("noarch")],
             locked_packages=list(locked),
-            virtual_packages=virtual,
+            virtual_packages=[GenericVirtualPackage(PackageName(n), Version(v), BuildString(b)) for n, v, b in assumed],
             constraints=[MatchSpec(text, strict=False) for text in constraints],
             channel_relations="disabled",
         )
-        return {
-            record.name.normalized: self._public(record)
-            for record in sorted(found, key=lambda record: record.name.normalized)
-        }
+        return {record.name.normalized: self._public(record) for record in found}
 
     def _public(self, record: RepoDataRecord) -> RepoDataRecord:
         """Return a record with the public address of its channel."""
@@ -144,19 +135,19 @@ class Solver:
     def missing_virtual(self, name: str, wanted: str, subdir: str) -> str:
         """Return what to say where a virtual package is not there, or not in the version that is wanted."""
         if not subdir.startswith(SETTABLE.get(name, "none")):
-            return f"{name} says what a machine is, and none of {subdir} is so: ask for another build, or for it on other platforms alone."
-        assumed = virtual_packages(self.document, subdir).get(name, "none")
+            return f"{name} says what a machine is, and none of {subdir} is so: ask for another build."
+        assumed = virtual_packages(self.document, subdir).get(name, "none").split("=")[0]
         version = next(iter(re.findall(r"[\d.]*\d", wanted)), "12.9")
         return (
-            f"{name} stands for what the machine has; locks assume {assumed}. Where all machines that run the image have more, say so in\n"
-            f'pyproject.toml:\n  [tool.couplet.virtual-packages]\n  {name} = "{version}"'
+            f"{name} stands for what the machine has; locks assume {assumed}. Where all machines that run the image have "
+            f'more, say so in\npyproject.toml:\n  [tool.couplet.virtual-packages]\n  {name} = "{version}"'
         )
 
     async def lock(self, subdir: str, old: Packages, update: Collection[str], everything: bool) -> Packages:
-        """Return what is to be locked for a platform. `old` is what was.
+        """Return what is to be locked for a platform; `old` is what was.
 
-        Those of `update` (normalised names) go as far as they would alone, whatever else has to change version for it. Raises
-        UserError with an explanation where there is no solution.
+        Those of `update` (normalised names) go as far as they would alone, whatever else has to change version for it.
+        Raises UserError with an explanation where there is no solution.
         """
         try:
             if everything or not old:
@@ -168,29 +159,22 @@ class Solver:
                 say(f"conda: solving for {subdir}: how far {', '.join(sorted(moving))} can go")
                 free = await self.packages(subdir)
                 goal = [f"{name} =={free[name].version} {free[name].build}" for name in sorted(moving & free.keys())]
-            excluded = {
-                s.name
-                for s in self.environment.on(subdir)
-                if s.name in old and not self.match(s.text).matches(old[s.name])
-            }
-            kept = {name: record for name, record in old.items() if name not in moving | excluded}
+            specs = [spec for spec in self.environment.on(subdir) if spec.name in old]
+            moving |= {spec.name for spec in specs if not self.match(spec.text).matches(old[spec.name])}
+            kept = {name: record for name, record in old.items() if name not in moving}
             held = {name: f"{name} =={record.version}" for name, record in kept.items()}
+            # what came from a channel that is no longer named has to come from another
+            ours = tuple(f"{channel.public}/" for channel in self.channels)
+            preferred = [record for record in kept.values() if record.url.startswith(ours)]
             say(f"conda: solving for {subdir}, {len(kept)} packages preferred as they are")
-            tries = 0
-            while True:
+            for left in range(ROUNDS, 0, -1):
                 try:
-                    return await self.packages(subdir, kept.values(), [*goal, *held.values()])
+                    return await self.packages(subdir, preferred, [*goal, *held.values()])
                 except SolverError as error:
-                    if not held:
-                        raise
-                    # what stands in the way may change version; after some rounds, or where nothing is named, all may
+                    # what stands in the way may change version; in the end, or where nothing is named, all may
                     named = set(re.findall(r"constraint (\S+) ", str(error))) & held.keys()
-                    tries += 1
-                    held = (
-                        {name: text for name, text in held.items() if name not in named}
-                        if named and tries < ROUNDS
-                        else {}
-                    )
+                    held = {name: held[name] for name in held.keys() - named} if named and left > 2 else {}
+            return await self.packages(subdir, preferred, goal)
         except SolverError as error:
             raise await explain.no_solution(self, subdir, str(error)) from None
         except GatewayError as error:
@@ -210,52 +194,44 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def lock_all(
-    solver: Solver,
-    platforms: list[str],
-    old: dict[str, Packages],
-    update: Collection[str],
-    everything: bool,
-    legacy: bool,
-) -> dict[str, Packages]:
-    """Return {platform: what is to be locked}. `legacy`: what was locked comes from a conda-lock.yml."""
-
-    async def one(subdir: str) -> Packages:
-        packages = old.get(subdir, {})
-        return await solver.lock(
-            subdir, await solver.complete(subdir, packages) if legacy else packages, update, everything
-        )
-
-    async def side_by_side() -> list[Packages | BaseException]:
-        return await asyncio.gather(*map(one, platforms), return_exceptions=True)
-
-    found = asyncio.run(side_by_side())
-    for result in found:
-        if isinstance(result, BaseException):
-            raise result
-    return {subdir: result for subdir, result in zip(platforms, found, strict=True) if isinstance(result, dict)}
-
-
-# --- files -----------------------------------------------------------------------------------------
-
-
 class Previous(NamedTuple):
-    """What was locked: {platform: packages}, whether a conda-lock.yml says so, and the virtual packages that it was locked with."""
+    """What was locked: {platform: packages}, whether a conda-lock.yml says so, and {platform: its virtual packages}."""
 
     packages: dict[str, Packages]
     legacy: bool
     virtual: dict[str, list[str]]
 
 
+def lock_all(
+    solver: Solver, platforms: list[str], previous: Previous, update: Collection[str], everything: bool
+) -> dict[str, Packages]:
+    """Return {platform: what is to be locked}, all of them solved side by side. Raises UserError as Solver.lock does."""
+
+    async def one(subdir: str) -> Packages:
+        old = previous.packages.get(subdir, {})
+        return await solver.lock(subdir, await solver.complete(subdir, old) if previous.legacy else old, update, everything)
+
+    async def side_by_side() -> list[Packages | BaseException]:
+        return await asyncio.gather(*map(one, platforms), return_exceptions=True)
+
+    locked = {}
+    for subdir, result in zip(platforms, asyncio.run(side_by_side()), strict=True):
+        if isinstance(result, BaseException):
+            raise result
+        locked[subdir] = result
+    return locked
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+
 def previous(project: Path) -> Previous:
-    """Return what the project's conda.lock holds, or the conda-lock.yml of a release before 1.0; nothing where neither can be read."""
+    """Return what conda.lock holds, or the conda-lock.yml of a release before 1.0; nothing where neither can be read."""
     path = project / "conda.lock"
     if path.is_file():
         try:
-            platforms = {
-                platform.name: sorted(platform.virtual_packages) for platform in LockFile.from_path(path).platforms()
-            }
-            return Previous(conda_lock.repodata(path), False, platforms)
+            virtual = {one.name: sorted(one.virtual_packages) for one in LockFile.from_path(path).platforms()}
+            return Previous(conda_lock.repodata(path), False, virtual)
         except (ParseCondaLockError, UserError) as error:
             say(f"conda.lock is damaged ({str(error).splitlines()[0]}): solving from nothing")
     elif (project / "conda-lock.yml").is_file():
@@ -277,7 +253,7 @@ def _conda_lock_yml(path: Path) -> dict[str, Packages]:
             name,
             version,
             BuildString(build),
-            int(re.findall(r"\d+$", build)[0]) if re.search(r"\d$", build) else 0,
+            0,
             subdir,
             depends=[f"{need} {wanted}".strip() for need, wanted in entry["dependencies"].items()],
             md5=bytes.fromhex(entry["hash"]["md5"]),
@@ -289,16 +265,17 @@ def _conda_lock_yml(path: Path) -> dict[str, Packages]:
 
 def virtual_list(document: dict[str, Any], subdir: str) -> list[str]:
     """Return the virtual packages of a platform as conda.lock has them: name=version=build."""
-    found = virtual_packages(document, subdir).items()
-    return sorted(f"{name}={value.replace(' ', '=')}" if " " in value else f"{name}={value}=0" for name, value in found)
+    return sorted(f"{name}={value}" for name, value in virtual_packages(document, subdir).items())
 
 
 def write(path: Path, locked: dict[str, Packages], channels: list[Channel], document: dict[str, Any]) -> None:
-    """Write conda.lock: the same bytes for the same packages."""
+    """Write conda.lock: the same bytes for the same packages. Raises UserError for a package without hashes."""
     platforms = {s: LockPlatform(s, Subdir(s), virtual_list(document, s)) for s in sorted(locked)}
     lock = LockFile(list(platforms.values()))
     lock.set_channels("default", [LockChannel(f"{channel.public}/") for channel in channels])
     for subdir, platform in platforms.items():
         for _, record in sorted(locked[subdir].items()):
+            if not (record.md5 and record.sha256):
+                raise UserError(f"{record.url}: its channel gives no MD5 and SHA-256 for it. Ask for another version or channel.")
             lock.add_conda_package("default", platform, record)
     lock.to_path(path)
