@@ -1,4 +1,4 @@
-"""conda's locks: conda.lock with all that is known of each package, and the explicit conda-<platform>.lock that is installed."""
+"""conda's locks: conda.lock, with all that is known of each package, and the explicit ones that are installed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def record(found: RepoDataRecord) -> Record:
 
 
 def repodata(path: Path) -> dict[str, dict[str, RepoDataRecord]]:
-    """Return {platform: {conda name: its repodata}} of a conda.lock, {} where there is none. Raises UserError for a damaged one."""
+    """Return {platform: {conda name: its repodata}} of a conda.lock, {} without one. Raises UserError if damaged."""
     if not path.is_file():
         return {}
     from rattler import LockFile
@@ -99,7 +99,7 @@ def repodata(path: Path) -> dict[str, dict[str, RepoDataRecord]]:
 
 
 def records(path: Path) -> dict[str, dict[str, Record]]:
-    """Return {platform: {conda name: Record}} of a conda.lock, {} where there is none. Raises UserError for a damaged one."""
+    """Return {platform: {conda name: Record}} of a conda.lock, {} without one. Raises UserError for a damaged one."""
     return {
         platform: {name: record(found) for name, found in held.items()} for platform, held in repodata(path).items()
     }
@@ -120,7 +120,8 @@ def unlocked(here: str, platforms: list[str]) -> UserError:
     """Return the error of a machine of a platform that the project does not lock for."""
     command = f"--vcs-ref=:current: --data 'platforms=[{', '.join(sorted({*platforms, here}))}]'"
     return UserError(
-        f"platforms: this machine is {here}, and the project is locked for {', '.join(platforms)} alone. Commit what you have, then add\n"
+        f"platforms: this machine is {here}, and the project is locked for {', '.join(platforms)} alone. "
+        f"Commit what you have, then add\n"
         f'it to the platforms that .copier-answers.yml has: make update ARGS="{command}" && make env-update'
     )
 

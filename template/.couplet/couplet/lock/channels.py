@@ -1,7 +1,7 @@
-"""Where this machine gets conda's packages from: environment.yml names channels, conda's configuration says where each is.
+"""Where this machine gets conda's packages from: environment.yml names channels, conda's configuration places them.
 
 Locks hold public addresses alone. rattler is asked for those too, and a middleware of its client turns each into the
-address that conda's own configuration (.condarc) gives it, with its token or password. netrc, the proxies' variables and
+address that conda's configuration (.condarc) gives it, with its token or password. netrc, the variables of proxies and
 SSL_CERT_FILE rattler reads by itself.
 """
 
@@ -37,7 +37,7 @@ reset_context()
 verify = context.ssl_verify
 print(json.dumps({
     "channels": list(context.channels),
-    "defaults": [one.urls(with_credentials=True, subdirs=["noarch"])[0].rsplit("/", 1)[0] for one in context.default_channels],
+    "defaults": [one.urls(True, ["noarch"])[0].removesuffix("/noarch") for one in context.default_channels],
     "proxies": dict(context.proxy_servers), "verify": verify if isinstance(verify, (str, bool)) else True,
 }), flush=True)
 sys.argv[1:] = ["channels"]
@@ -47,8 +47,10 @@ runpy.run_module("couplet.install.fetch", run_name="__main__", alter_sys=True)
 
 
 class Conda(NamedTuple):
-    """conda's configuration: {public address: address to use instead}, the channels where none is named, what `defaults` means, proxies
-    by scheme, and what certificates are compared with (a file, True: the known ones, False: nothing).
+    """conda's configuration.
+
+    {public address: address to use instead}, the channels where none is named, what `defaults` means, proxies by
+    scheme, and what certificates are compared with (a file, True: the known ones, False: nothing).
     """
 
     mapping: dict[str, str]
@@ -59,7 +61,7 @@ class Conda(NamedTuple):
 
 
 class Channel(NamedTuple):
-    """A channel: its name in environment.yml, its public address, and the one that is asked, each without a slash at the end."""
+    """A channel: its name, its public address, and the one that is asked, each without a slash at the end."""
 
     name: str
     public: str
@@ -72,7 +74,7 @@ class Channel(NamedTuple):
 
 
 def with_condas_python(*arguments: str | Path) -> str:
-    """Run conda's own Python, which finds conda and this package, and return what it prints. Raises UserError with what it says."""
+    """Run conda's own Python, which finds conda and this package; return what it prints, or raise it as UserError."""
     # of ours it sees this package alone, and only in this process
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
     done = subprocess.run([CONDAS_PYTHON, "-B", *arguments], capture_output=True, text=True, env=environment, cwd="/")

@@ -39,13 +39,15 @@ def check_names(update: set[str], known: set[str], files: str) -> None:
 
 
 def check_python(document: dict[str, Any], locked: Mapping[str, Mapping[str, Record]]) -> None:
-    """Refuse a pyproject.toml ([project], or Poetry's old form) that does not allow the Python that conda's lock holds."""
+    """Refuse a pyproject.toml (its old form too) that does not allow the Python that conda's lock holds."""
     wanted, key = document.get("project", {}).get("requires-python"), "requires-python"
     if not wanted:
         wanted, key = document.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python"), "python"
     for platform, records in locked.items():
         if "python" not in records:
-            raise UserError("environment.yml asks for no Python. Name it (`  - python=3.13`), then run `make env-update`.")
+            raise UserError(
+                "environment.yml asks for no Python. Name it (`  - python=3.13`), then run `make env-update`."
+            )
         version = records["python"].version
         try:
             if key == "requires-python":

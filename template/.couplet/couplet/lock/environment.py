@@ -1,4 +1,4 @@
-"""environment.yml: channels and conda's specs, each with its line. What would be ignored in silence is refused by name."""
+"""environment.yml: channels and conda's specs, each with its line. What would be ignored is refused by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REFUSED = {
     "variables": "Set them in the image: ENV in the Dockerfile.",
     "platforms": "The platforms are an answer of the template's: see .copier-answers.yml, and `make update`.",
     "channel_priority": "It is always strict: take the line out.",
-    "category": "There is one category: take the line out. What is for dev alone goes into the group `dev` of pyproject.toml.",
+    "category": "Take the line out. What is for dev alone goes into the group `dev` of pyproject.toml.",
 }
 """Keys that other tools know, and the way out."""
 SELECTORS = {
@@ -32,7 +32,7 @@ SELECTORS = {
 
 
 class Spec(NamedTuple):
-    """One dependency: its text, its line (from 1), what conda reads in it, and the selector behind it ('' without one)."""
+    """One dependency: its text, its line (from 1), what conda reads in it, and its selector ('' without one)."""
 
     text: str
     line: int
@@ -80,10 +80,10 @@ def _table(item: dict[Any, Any], line: int) -> NoReturn:
     if key == "pip":
         asked = [str(one) for one in value or ()] if isinstance(value, list) or not value else [str(value)]
         way = "write it into `dependencies` in pyproject.toml, take the section out here, then run `make env-update`."
-        if any(one.startswith("-e") for one in asked):
-            way = "the project itself is installed anyway: take -e out. " + way[0].upper() + way[1:]
         if any(one.startswith("-r") for one in asked):
-            way = "the lines of that file belong into `dependencies` in pyproject.toml; take the section out here, then run `make env-update`."
+            way = f"the lines of that file are meant: {way}"
+        if any(one.startswith("-e") for one in asked):
+            way = f"the project itself (-e) is installed anyway; as to the rest, {way}"
         refuse(line, f"pip: asks for {', '.join(asked) or 'nothing'}. What comes from PyPI is Poetry's:\n{way}")
     if str(key).startswith("sel("):
         name = str(key)[4:].rstrip(")")
@@ -107,7 +107,7 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
     if "://" in text.split("::")[-1].split("[")[0]:
         refuse(
             line,
-            f"`{text}` is an archive's address. Name its channel under `channels`, and the package with its version here.",
+            f"`{text}` is an archive's address. Name its channel under `channels`, and the package here.",
         )
     try:
         return Spec(text, line, MatchSpec(text, strict=False), selector[1] if selector else "")
@@ -115,7 +115,8 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
         why = str(error).splitlines()[0]
         refuse(
             line,
-            f"`{text}` is no spec that conda can read ({why}).\nSome that are: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.",
+            f"`{text}` is no spec that conda can read ({why}).\n"
+            "Some that are: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.",
         )
 
 

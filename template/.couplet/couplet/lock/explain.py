@@ -31,9 +31,13 @@ async def no_solution(solver: Solver, subdir: str, said: str) -> UserError:
     records = sorted(await solver.known(subdir, [spec.name for spec in real]), reverse=True)
     for record in records:
         versions.setdefault(record.name.normalized, []).append(str(record.version))
+
+    def newest(name: str) -> str:
+        return ", ".join(list(dict.fromkeys(versions[name]))[:6])
+
     wrong = [line for spec in real if spec.name not in versions for line in await _unknown(solver, subdir, spec)]
     wrong += [
-        f"{spec}: there is no such version or build for {subdir}. The newest there are: {', '.join(list(dict.fromkeys(versions[spec.name]))[:6])}."
+        f"{spec}: there is no such version or build for {subdir}. The newest there are: {newest(spec.name)}."
         for spec in real
         if spec.name in versions
         and not any(
@@ -89,7 +93,8 @@ async def _unknown(solver: Solver, subdir: str, spec: Spec) -> list[str]:
     if elsewhere:
         selector = {"linux-64": "linux64", "linux-aarch64": "aarch64", "osx-arm64": "osx"}[elsewhere[0]]
         return [
-            f"{spec}: {where} has it for {' and '.join(elsewhere)} alone. For one platform: `- {spec.text}  # [{selector}]`"
+            f"{spec}: {where} has it for {' and '.join(elsewhere)} alone. "
+            f"For one platform: `- {spec.text}  # [{selector}]`"
         ]
     names = {name.normalized for name in await solver.gateway.names(solver.sources, [Subdir(subdir), Subdir("noarch")])}
     close = difflib.get_close_matches(spec.name, sorted(names), 3)
@@ -109,7 +114,7 @@ def no_answer(channels: Iterable[Channel], said: str) -> UserError:
     named = ", ".join(without_password(f"{channel.name} ({channel.address})") for channel in asked)
     if code := re.search(r"\((40[13]|407)[ )]", said):
         why = f"answers {code[1]} ({'Unauthorized' if code[1] == '401' else 'not allowed'})"
-        way = "A user name and password, or a token, are missing or wrong: they go into .condarc (in the address) or into .netrc."
+        way = "A password or token is missing or wrong: it goes into .condarc (in the address) or into .netrc."
     elif "certificate" in said:
         why = f"has a certificate that is not known here ({lines[-1]})"
         way = "Name your company's certificates in SSL_CERT_FILE."
@@ -174,6 +179,6 @@ def against_conda(output: str, project: str, distributions: dict[str, dict[str, 
         + "\n".join(dict.fromkeys(lines))
         + "\nTwo ways out:\n"
         "  - pyproject.toml: widen, move or drop the dependency that asks for it, or\n"
-        "  - environment.yml: ask for a version that fits (or take the package out of it, so that Poetry installs it).\n"
+        "  - environment.yml: ask for a version that fits (or take the package out, so that Poetry installs it).\n"
         + AGAIN
     )

@@ -66,6 +66,7 @@ def has_version(wanted: list[tuple[str, str]]) -> list[bool]:
     except requests.RequestException as error:
         why = re.search(r"certificate verify failed: [^(]*", str(error))
         raise UserError(
-            f"the Python index does not answer: {why[0].strip() if why else type(error).__name__}. The old locks are as they were.\n"
-            "Is this machine on the network? An index of your own goes into pip.conf (index-url), its certificate into SSL_CERT_FILE."
+            f"the Python index does not answer: {why[0].strip() if why else type(error).__name__}. "
+            "The old locks are as they were.\nIs this machine on the network? An index of your own goes into pip.conf "
+            "(index-url), its certificate into SSL_CERT_FILE."
         ) from None

@@ -1,4 +1,4 @@
-"""From conda to Poetry: the Python distributions in conda's packages become pins, in the group `conda` of pyproject.toml."""
+"""The Python distributions in conda's packages become pins of Poetry's: the group `conda` of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def write_explicit(path: Path, records: Iterable[Record], platform: str) -> None
 
 
 def provided(locked: Mapping[str, Mapping[str, Record]]) -> Distributions:
-    """Return the Python distributions of the locked packages ({platform: {name: Record}}), from the packages' own metadata.
+    """Return the Python distributions of the locked packages, from the packages' own metadata.
 
-    Other platforms' packages are fetched only where they differ in version from the first one's: the same release of the
-    same package holds the same distributions.
+    Other platforms' packages are fetched only where they differ in version from the first one's: the same release of
+    the same package holds the same distributions.
     """
     known: dict[tuple[str, str], dict[str, str]] = {}
     result: Distributions = {}
@@ -83,7 +83,7 @@ def provided(locked: Mapping[str, Mapping[str, Record]]) -> Distributions:
 
 
 def condas_names(update: set[str], locked: Mapping[str, Mapping[str, Record]], document: dict[str, Any]) -> set[str]:
-    """Return conda's names for those of `update` that conda has under another one (PyPI's msgpack is msgpack-python)."""
+    """Return conda's names for those of `update` that it has under another one (PyPI's msgpack is msgpack-python)."""
     names = {normalise(name) for records in locked.values() for name in records}
     if not (update & {name_of(line) for line in current_pins(document)}) - names:
         return set()
@@ -127,8 +127,8 @@ def leave_out_unpublished(lines: list[str], known: set[str], owners: Mapping[str
         if not there:
             gone.add(line)
             say(
-                f"note: {name} {version} (conda package {owners[name]}) is not on the Python index, so Poetry cannot be held to it.\n"
-                f"      If something of Poetry's needs {name}, locking or building fails and says so; conda's copy stays."
+                f"note: {name} {version} (conda package {owners[name]}) is not on the Python index, so Poetry cannot "
+                f"be held to it.\n      If something of Poetry's needs {name}, locking or building fails and says so."
             )
     return [line for line in lines if line not in gone]
 

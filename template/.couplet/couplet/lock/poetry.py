@@ -1,4 +1,4 @@
-"""Poetry's part of a lock. Nothing changes version that need not: it keeps what poetry.lock holds, but for what it is told."""
+"""Poetry's part of a lock. It keeps what poetry.lock holds, but for what it is told."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def lock(
 ) -> None:
     """Write poetry.lock in `project`, with `variables` in Poetry's environment.
 
-    Of `update` what Poetry holds may change version. Raises UserError with what Poetry says where it finds no solution, and
-    what `explain` makes of it.
+    Of `update` what Poetry holds may change version. Raises UserError with what Poetry says where it finds no solution,
+    and what `explain` makes of it.
     """
     path = project / "poetry.lock"
     if path.exists():

@@ -60,11 +60,12 @@ def check(document: dict[str, Any]) -> None:
             if standard is not None and normalise(name) not in {*names, "python"}:
                 where = "project.dependencies" if group == "main" else f"dependency-groups.{group}"
                 raise UserError(
-                    f"pyproject.toml: {name} stands in [{key}] alone, and Poetry takes the names from {where}: it would be in no lock.\n"
+                    f"pyproject.toml: {name} stands in [{key}] alone, and Poetry takes the names from {where}: "
+                    "it would be in no lock.\n"
                     f"Move it to {where}, then run `make env-update`."
                 )
     if "extras" in poetry and "optional-dependencies" in project:
         raise UserError(
-            "pyproject.toml has [tool.poetry.extras] beside [project.optional-dependencies], and Poetry takes the latter alone.\n"
+            "pyproject.toml has [tool.poetry.extras] beside [project.optional-dependencies], and Poetry reads the latter.\n"
             "Move what is in it there, then run `make env-update`."
         )

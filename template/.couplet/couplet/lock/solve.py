@@ -50,8 +50,8 @@ VIRTUAL = {
     "linux-aarch64": {**LINUX, "__archspec": "1=aarch64"},
     "osx-arm64": {"__unix": "0=0", "__osx": "11.0=0", "__archspec": "1=arm64"},
 }
-"""Platform -> {virtual package: version=build}: what a lock may assume of the machine. No __cuda, so that no CUDA build is
-locked by accident."""
+"""Platform -> {virtual package: version=build}: what a lock may assume of the machine. No __cuda, so that no CUDA build
+is locked by accident."""
 SETTABLE = {"__cuda": "linux", "__glibc": "linux", "__linux": "linux", "__osx": "osx"}
 """The virtual packages that [tool.couplet.virtual-packages] may set, and the systems where each makes sense."""
 ROUNDS = 8
@@ -59,7 +59,7 @@ ROUNDS = 8
 
 
 def virtual_packages(document: dict[str, Any], subdir: str) -> dict[str, str]:
-    """Return {name: version=build} for a platform, with what a pyproject.toml sets. Raises UserError for another key."""
+    """Return {name: version=build} for a platform, with what a pyproject.toml sets. Raises UserError for other keys."""
     found = settings.table(document).get("virtual-packages", {})
     where = "pyproject.toml, [tool.couplet.virtual-packages]"
     if not isinstance(found, dict):
@@ -139,8 +139,8 @@ class Solver:
         assumed = virtual_packages(self.document, subdir).get(name, "none").split("=")[0]
         version = next(iter(re.findall(r"[\d.]*\d", wanted)), "12.9")
         return (
-            f"{name} stands for what the machine has; locks assume {assumed}. Where all machines that run the image have "
-            f'more, say so in\npyproject.toml:\n  [tool.couplet.virtual-packages]\n  {name} = "{version}"'
+            f"{name} stands for what the machine has; locks assume {assumed}. Where all machines that run the image "
+            f'have more, say so in\npyproject.toml:\n  [tool.couplet.virtual-packages]\n  {name} = "{version}"'
         )
 
     async def lock(self, subdir: str, old: Packages, update: Collection[str], everything: bool) -> Packages:
@@ -205,11 +205,13 @@ class Previous(NamedTuple):
 def lock_all(
     solver: Solver, platforms: list[str], previous: Previous, update: Collection[str], everything: bool
 ) -> dict[str, Packages]:
-    """Return {platform: what is to be locked}, all of them solved side by side. Raises UserError as Solver.lock does."""
+    """Return {platform: what is to be locked}, solved side by side. Raises UserError as Solver.lock does."""
 
     async def one(subdir: str) -> Packages:
         old = previous.packages.get(subdir, {})
-        return await solver.lock(subdir, await solver.complete(subdir, old) if previous.legacy else old, update, everything)
+        return await solver.lock(
+            subdir, await solver.complete(subdir, old) if previous.legacy else old, update, everything
+        )
 
     async def side_by_side() -> list[Packages | BaseException]:
         return await asyncio.gather(*map(one, platforms), return_exceptions=True)
@@ -226,7 +228,7 @@ def lock_all(
 
 
 def previous(project: Path) -> Previous:
-    """Return what conda.lock holds, or the conda-lock.yml of a release before 1.0; nothing where neither can be read."""
+    """Return what conda.lock holds, or conda-lock.yml of a release before 1.0; nothing where neither can be read."""
     path = project / "conda.lock"
     if path.is_file():
         try:
@@ -276,6 +278,8 @@ def write(path: Path, locked: dict[str, Packages], channels: list[Channel], docu
     for subdir, platform in platforms.items():
         for _, record in sorted(locked[subdir].items()):
             if not (record.md5 and record.sha256):
-                raise UserError(f"{record.url}: its channel gives no MD5 and SHA-256 for it. Ask for another version or channel.")
+                raise UserError(
+                    f"{record.url}: its channel gives no MD5 and SHA-256 for it. Ask for another version or channel."
+                )
             lock.add_conda_package("default", platform, record)
     lock.to_path(path)

@@ -1,8 +1,8 @@
-"""Do the locks belong to environment.yml and pyproject.toml? The standard library is enough: this runs on the user's host too.
+"""Do the locks belong to environment.yml and pyproject.toml? With the standard library alone: the host asks this too.
 
 The head of each conda-<platform>.lock (without conda: of poetry.lock) has a stamp: comments with one SHA-256 for each
-file that the locks were made of or consist of. Of pyproject.toml only what a lock depends on counts, as TOML says it: a
-new version or description of the project, a comment or another order of tables makes no lock stale.
+file that the locks were made of or consist of. Of pyproject.toml only what a lock depends on counts, as TOML says it:
+a new version or description of the project, a comment or another order of tables makes no lock stale.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def environment(project: Path) -> str:
 
 
 def digest(content: str) -> str:
-    """Return the SHA-256 of a text as a stamp has it. Releases before 1.0 wrote it without the name of the algorithm."""
+    """Return the SHA-256 of a text as a stamp has it. Releases before 1.0 wrote it without `sha256:`."""
     return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
 
@@ -89,7 +89,7 @@ def stamped(body: str, stamp: dict[str, str]) -> str:
 
 
 def of_earlier_release(project: Path) -> bool:
-    """Return whether one of the locks in `project` was made by a release before 1.0: it is renewed, and nothing changes version."""
+    """Return whether one of the locks in `project` was made by a release before 1.0."""
     stamps = [
         split(text(lock))[0] for lock in (*project.glob("conda-*.lock"), project / "poetry.lock") if lock.is_file()
     ]
@@ -124,7 +124,7 @@ def check(project: Path) -> tuple[int, list[str]]:
         return 1, [line for line in markers if line]
     if of_earlier_release(project):
         return 1, [
-            "The locks were made by a release before 1.0. Run `make env-update`: it renews them, and nothing changes version."
+            "The locks are of a release before 1.0. Run `make env-update`: it renews them, and nothing changes version."
         ]
     missing = [name for name in locks if not (project / name).is_file()]
     if missing:
