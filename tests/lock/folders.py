@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from couplet import settings
 from couplet.lock import environment, solve
 from couplet.lock.channels import Conda
@@ -31,7 +30,9 @@ def write_channel(folder: Path, packages: Iterable[dict[str, Any]]) -> str:
     for subdir in SUBDIRS:
         held = {f"{p['name']}-{p['version']}-{p['build']}.conda": p for p in listed if p["subdir"] == subdir}
         (folder / subdir).mkdir(parents=True, exist_ok=True)
-        (folder / subdir / "repodata.json").write_text(json.dumps({"info": {"subdir": subdir}, "packages": {}, "packages.conda": held}))
+        (folder / subdir / "repodata.json").write_text(
+            json.dumps({"info": {"subdir": subdir}, "packages": {}, "packages.conda": held})
+        )
     return folder.as_uri()
 
 
@@ -82,11 +83,18 @@ class Folder:
         made = {"environment": "conda-poetry", "package": "ice", "distribution": "ice", "prefix": "/opt/conda/envs/ice"}
         made |= {"platforms": platforms, "accelerator": "cpu", "base_image": "debian", "kernel": None}
         (path / ".couplet/project.json").write_text(json.dumps(made))
-        (path / "pyproject.toml").write_text('[project]\nname = "ice"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = []\n')
+        (path / "pyproject.toml").write_text(
+            '[project]\nname = "ice"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = []\n'
+        )
 
     def ask(self, *specs: str, channels: Iterable[str] | None = None) -> None:
         """Write environment.yml. The first dependency stands in line 4, where there is one channel."""
-        lines = ["channels:", *(f"  - {name}" for name in channels or [self.channel]), "dependencies:", *(f"  - {spec}" for spec in specs)]
+        lines = [
+            "channels:",
+            *(f"  - {name}" for name in channels or [self.channel]),
+            "dependencies:",
+            *(f"  - {spec}" for spec in specs),
+        ]
         (self.path / "environment.yml").write_text("\n".join(lines) + "\n")
 
     def lock(self, *update: str, everything: bool = False) -> dict[str, dict[str, tuple[str, str]]]:
@@ -105,4 +113,6 @@ class Folder:
 @pytest.fixture
 def project(channel: str, tmp_path: Path) -> Callable[..., Folder]:
     """A function that makes a project's folder for some platforms (linux-64 alone if none is named)."""
-    return lambda *platforms, **more: Folder(tmp_path / f"project-{len(list(tmp_path.iterdir()))}", channel, list(platforms) or ["linux-64"], **more)
+    return lambda *platforms, **more: Folder(
+        tmp_path / f"project-{len(list(tmp_path.iterdir()))}", channel, list(platforms) or ["linux-64"], **more
+    )

@@ -187,7 +187,9 @@ def test_a_certificate_of_the_companys_own(project, tmp_path, monkeypatch):
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         assert asked(project, Conda(mapping)).versions()["numpy"] == "2.4.6"
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "other.pem"))
-        with pytest.raises(UserError, match=r"has a certificate that is not known here .*\nName your company's certificates in SSL_CERT_FILE"):
+        with pytest.raises(
+            UserError, match=r"has a certificate that is not known here .*\nName your company's certificates in SSL_CERT_FILE"
+        ):
             asked(project, Conda(mapping)).lock()
         assert asked(project, Conda(mapping, verify=str(tmp_path / "ca.pem"))).versions()["numpy"] == "2.4.6"
 
@@ -195,7 +197,10 @@ def test_a_certificate_of_the_companys_own(project, tmp_path, monkeypatch):
 def test_names_are_condas():
     conda = Conda({PUBLIC: "https://mirror.example/conda"}, ["conda-forge", "bioconda"], ["pkgs/main", "pkgs/r"])
     assert [channel.public for channel in channels.resolved([], conda)] == [f"{PUBLIC}/conda-forge", f"{PUBLIC}/bioconda"]
-    assert [channel.public for channel in channels.resolved(["defaults", "pkgs/r"], conda)] == [f"{PUBLIC}/pkgs/main", f"{PUBLIC}/pkgs/r"]
+    assert [channel.public for channel in channels.resolved(["defaults", "pkgs/r"], conda)] == [
+        f"{PUBLIC}/pkgs/main",
+        f"{PUBLIC}/pkgs/r",
+    ]
     assert channels.resolve("https://example.org/t/abc/own/", conda) == (
         "https://example.org/t/abc/own/", "https://example.org/own", "https://example.org/t/abc/own"
     )  # fmt: skip

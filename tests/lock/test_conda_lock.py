@@ -57,7 +57,9 @@ def test_what_is_read_can_be_written_as_an_explicit_lock_and_read_again(locked, 
 
 
 def test_names_of_dependencies_are_names_alone(project, tmp_path):
-    found = next(iter(solve._conda_lock_yml(legacy(tmp_path, "a::b >=1.0,<2", "python_abi", "libc[version='>=1']"))["linux-64"].values()))
+    found = next(
+        iter(solve._conda_lock_yml(legacy(tmp_path, "a::b >=1.0,<2", "python_abi", "libc[version='>=1']"))["linux-64"].values())
+    )
     assert conda_lock.record(found).depends == ("b", "python_abi", "libc")
 
 
@@ -147,5 +149,7 @@ def test_conda_is_asked_again_where_its_input_changed_and_nowhere_else(locked):
         (path / name).write_text(text)
     assert fits()
     assert not command.fits(path, platforms[:1], solve.previous(path), {})
-    (path / "pyproject.toml").write_text(re.sub("dependencies = .*", 'dependencies = ["tqdm"]', (path / "pyproject.toml").read_text()))
+    (path / "pyproject.toml").write_text(
+        re.sub("dependencies = .*", 'dependencies = ["tqdm"]', (path / "pyproject.toml").read_text())
+    )
     assert fits(), "that is Poetry's"

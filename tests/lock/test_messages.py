@@ -113,7 +113,9 @@ ACCEPTED = {
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_what_conda_reads_is_read(tmp_path, case):
     text, name = ACCEPTED[case]
-    (tmp_path / "environment.yml").write_text(f"name: x\nprefix: /opt/x\nchannels:\n- conda-forge\n- nodefaults\ndependencies:\n- {text}\n")
+    (tmp_path / "environment.yml").write_text(
+        f"name: x\nprefix: /opt/x\nchannels:\n- conda-forge\n- nodefaults\ndependencies:\n- {text}\n"
+    )
     found = environment.read(tmp_path)
     assert [(spec.name, spec.line) for spec in found.specs] == [(name, 7)] and found.channels == ["conda-forge"]
 
@@ -141,7 +143,8 @@ def test_a_conflict_without_conda_blames_nobody():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "version", "out"), [(">=2,<3", "2.4.6", False), ("<2", "2.4.6", True), ("2.4.6", "2.4.6", False), ("<1 || >2", "2.4.6", False)]
+    ("wanted", "version", "out"),
+    [(">=2,<3", "2.4.6", False), ("<2", "2.4.6", True), ("2.4.6", "2.4.6", False), ("<1 || >2", "2.4.6", False)],
 )
 def test_a_range_of_poetrys_excludes_what_it_excludes(wanted, version, out):
     assert explain.excludes(wanted, version) is out

@@ -41,7 +41,9 @@ def test_everything_but_the_pins_is_left_as_it_was_written(tmp_path, end):
     document = tomllib.loads(text)
     assert pins.current_pins(document) == ["numpy==2.4.6", "scipy==1.17.1"]
     assert document["tool"]["poetry"]["group"]["conda"] == {"optional": True}
-    without = re.sub(r"conda = \[.*?\]\n|\[tool\.poetry\.group\.conda\]\noptional = true\n|\n", "", text.replace("\r\n", "\n"), flags=re.S)
+    without = re.sub(
+        r"conda = \[.*?\]\n|\[tool\.poetry\.group\.conda\]\noptional = true\n|\n", "", text.replace("\r\n", "\n"), flags=re.S
+    )
     assert without == TEXT.replace("\n", "")
     before = path.read_bytes()
     pins.write_pins(path, ["numpy==2.4.6", "scipy==1.17.1"])
@@ -75,7 +77,9 @@ LOCKED = {"linux-64": {"python": Record("python", "3.13.5", "0", "", "", "", (),
 def test_a_python_that_pyproject_toml_does_not_allow_is_named_with_both():
     command.check_python({"project": {"requires-python": ">=3.13,<3.14"}}, LOCKED)
     command.check_python({}, LOCKED)
-    with pytest.raises(UserError, match=r"environment.yml gives Python 3.13.5 \(linux-64\), and pyproject.toml has requires-python = <3.13"):
+    with pytest.raises(
+        UserError, match=r"environment.yml gives Python 3.13.5 \(linux-64\), and pyproject.toml has requires-python = <3.13"
+    ):
         command.check_python({"project": {"requires-python": "<3.13"}}, LOCKED)
     with pytest.raises(UserError, match=r"requires-python is 3.13, which is no range of versions \(>=3.12,<3.13 is one\)"):
         command.check_python({"project": {"requires-python": "3.13"}}, LOCKED)
@@ -128,7 +132,8 @@ def test_what_no_lock_or_image_would_have_is_refused_by_name(case):
 
 def test_what_can_be_locked_is_not_refused():
     """The negative control, and what else has an @ or a table."""
-    references.check(tomllib.loads("""
+    references.check(
+        tomllib.loads("""
         [project]
         dependencies = ["Six @ https://example.org/six-1.17.0-py2.py3-none-any.whl", "git>=1", "a; extra == 'file:'", "numpy[x] >2"]
         [dependency-groups]
@@ -141,5 +146,8 @@ def test_what_can_be_locked_is_not_refused():
         numpy = [{version = "2", python = "<3.12"}, {version = ">2", source = "own"}]
         [tool.poetry.group.more.dependencies]
         tqdm = "^4"
-    """))
-    references.check(tomllib.loads('[tool.poetry]\nname = "old"\n[tool.poetry.dependencies]\ntqdm = "^4"\n[tool.poetry.extras]\na = ["tqdm"]'))
+    """)
+    )
+    references.check(
+        tomllib.loads('[tool.poetry]\nname = "old"\n[tool.poetry.dependencies]\ntqdm = "^4"\n[tool.poetry.extras]\na = ["tqdm"]')
+    )

@@ -78,7 +78,9 @@ def test_a_package_more_comes_in_the_version_that_goes_with_what_is_locked(locke
 
 def test_what_is_no_longer_needed_leaves_the_lock(locked):
     locked.ask("python=3.13", "pip", "openssl", "numpy")
-    assert locked.versions() == {name: version for name, version in {**OLD, "python": "3.13.5"}.items() if name not in ("scipy", "idna")}
+    assert locked.versions() == {
+        name: version for name, version in {**OLD, "python": "3.13.5"}.items() if name not in ("scipy", "idna")
+    }
 
 
 def test_a_damaged_lock_is_no_lock(locked, capsys):
@@ -154,7 +156,10 @@ def test_an_unknown_virtual_package_is_refused_by_name(project, line):
 
 def test_a_channel_given_up_takes_its_packages_with_it(project, tmp_path):
     """They stay at their versions where another channel has these, and go where none has."""
-    other = write_channel(tmp_path / "other", [*(p for p in PACKAGES if p["version"] == "3.11"), *(dict(p, version="9") for p in PACKAGES if p["version"] == "2.7")])
+    other = write_channel(
+        tmp_path / "other",
+        [*(p for p in PACKAGES if p["version"] == "3.11"), *(dict(p, version="9") for p in PACKAGES if p["version"] == "2.7")],
+    )
     folder = project()
     folder.ask("python=3.13", "idna=3.11", channels=[other, folder.channel])
     folder.lock()

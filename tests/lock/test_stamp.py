@@ -108,9 +108,9 @@ HARMLESS = {
     "the version of the project": ('"0.1.0"', '"0.2.0"'),
     "a setting of a tool": ("line-length = 110", "line-length = 100"),
     "a comment": ("dependencies = [", "# few\ndependencies = ["),
-    "another form of the same": ("[\n    \"pandas>=2.2\",\n]", "['pandas>=2.2']"),
+    "another form of the same": ('[\n    "pandas>=2.2",\n]', "['pandas>=2.2']"),
     "a description with brackets and a table's name": ('"Ice"', '"""\nIce [0, 1)\n[project]\nit is "ice" \\""""'),
-    "the order of tables": ("[project]\n", '[tool.black]\nline-length = 1\n[project]\n'),
+    "the order of tables": ("[project]\n", "[tool.black]\nline-length = 1\n[project]\n"),
 }
 
 
@@ -133,7 +133,11 @@ def test_a_dependency_of_condas_makes_the_lock_stale_and_a_comment_does_not(with
     assert said(with_conda) == (0, "")
     edit(with_conda, "environment.yml", "  - numpy\n", "  - numpy\n  - scipy\n")
     code, lines = said(with_conda)
-    assert code == 1 and "environment.yml has changed since conda-linux-64.lock was made" in lines and "conda-osx-arm64.lock" in lines
+    assert (
+        code == 1
+        and "environment.yml has changed since conda-linux-64.lock was made" in lines
+        and "conda-osx-arm64.lock" in lines
+    )
 
 
 @pytest.mark.parametrize("name", ["conda.lock", "poetry.lock"])
@@ -166,7 +170,10 @@ def test_a_missing_lock_is_another_code(with_conda, name):
 
 def test_merge_markers_are_refused_first(project):
     edit(project, "poetry.lock", "[[package]]", "<<<<<<< before updating\n[[package]]")
-    assert said(project) == (1, "poetry.lock has merge markers. Take one side (git checkout --theirs poetry.lock), then run `make env-update`.")
+    assert said(project) == (
+        1,
+        "poetry.lock has merge markers. Take one side (git checkout --theirs poetry.lock), then run `make env-update`.",
+    )
     edit(project, "pyproject.toml", "[project]", ">>>>>>> after updating\n[project]")
     assert "pyproject.toml has merge markers. Keep what is right of both sides" in said(project)[1]
 
@@ -192,7 +199,7 @@ def test_no_toml_is_an_error_that_says_so(project):
 
 def test_a_missing_environment_yml_is_named_with_the_other_spelling(with_conda):
     (with_conda / "environment.yml").rename(with_conda / "environment.yaml")
-    with pytest.raises(UserError, match="environment.yml is missing. Rename environment.yaml"):
+    with pytest.raises(UserError, match=r"environment\.yml is missing\. Rename environment\.yaml"):
         stamp.check(with_conda)
 
 

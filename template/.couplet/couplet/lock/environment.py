@@ -96,28 +96,20 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
     if isinstance(item, dict):
         _table(item, line)
     if not isinstance(item, str) or not item.strip():
-        refuse(
-            line, f"{'an empty item' if item is None else f'`{item}`'} is no dependency. One looks so: `- numpy>=2`."
-        )
-    selector = re.search(r"#\s*\[([^]]*)\]\s*$", written)
-    if selector and selector[1] not in set().union(*SELECTORS.values()) | {"win", "win64"}:
-        known = ", ".join(sorted(set().union(*SELECTORS.values())))
-        refuse(line, f"`# [{selector[1]}]` is no selector that is known here ({known}).")
+        what = "an empty item" if item is None else f"`{item}`"
+        refuse(line, f"{what} is no dependency. One looks so: `- numpy>=2`.")
+    selector = "".join(re.findall(r"#\s*\[([^]]*)\]\s*$", written))
+    known = set().union(*SELECTORS.values())
+    if selector and selector not in known | {"win", "win64"}:
+        refuse(line, f"`# [{selector}]` is no selector that is known here ({', '.join(sorted(known))}).")
     text = item.split(" #")[0].strip()
     if "://" in text.split("::")[-1].split("[")[0]:
-        refuse(
-            line,
-            f"`{text}` is an archive's address. Name its channel under `channels`, and the package here.",
-        )
+        refuse(line, f"`{text}` is an archive's address. Name its channel under `channels`, and the package here.")
     try:
-        return Spec(text, line, MatchSpec(text, strict=False), selector[1] if selector else "")
+        return Spec(text, line, MatchSpec(text, strict=False), selector)
     except InvalidMatchSpecError as error:
-        why = str(error).splitlines()[0]
-        refuse(
-            line,
-            f"`{text}` is no spec that conda can read ({why}).\n"
-            "Some that are: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.",
-        )
+        why = f"`{text}` is no spec that conda can read ({str(error).splitlines()[0]})."
+        refuse(line, f"{why}\nSome that are: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.")
 
 
 def read(project: Path) -> Environment:

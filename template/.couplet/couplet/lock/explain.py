@@ -14,6 +14,8 @@ from couplet.errors import UserError, without_password
 from couplet.formats.names import normalise
 
 if TYPE_CHECKING:
+    from rattler import RepoDataRecord
+
     from couplet.lock.channels import Channel
     from couplet.lock.environment import Spec
     from couplet.lock.solve import Solver
@@ -26,40 +28,29 @@ AGAIN = "Then run `make env-update`."
 async def no_solution(solver: Solver, subdir: str, said: str) -> UserError:
     """Return the error for an environment.yml that has no solution on a platform; `said` is rattler's message."""
     specs = solver.environment.on(subdir)
-    real = [spec for spec in specs if not spec.name.startswith("__")]
-    versions: dict[str, list[str]] = {}
-    records = sorted(await solver.known(subdir, [spec.name for spec in real]), reverse=True)
-    for record in records:
-        versions.setdefault(record.name.normalized, []).append(str(record.version))
-
-    def newest(name: str) -> str:
-        return ", ".join(list(dict.fromkeys(versions[name]))[:6])
-
-    wrong = [line for spec in real if spec.name not in versions for line in await _unknown(solver, subdir, spec)]
-    wrong += [
-        f"{spec}: there is no such version or build for {subdir}. The newest there are: {newest(spec.name)}."
-        for spec in real
-        if spec.name in versions
-        and not any(
-            solver.match(spec.text).matches(record) for record in records if record.name.normalized == spec.name
-        )
-    ]
     tree = said.partition("because of:")[2].strip() or said
-    lines = [f"environment.yml has no solution for {subdir}."]
-    if wrong:
-        return UserError("\n".join([*lines, *(f"  {line}" for line in wrong), f"Correct what is named. {AGAIN}"]))
-    named = [spec for spec in specs if re.search(rf"(?<![\w.-]){re.escape(spec.name)}(?![\w.-])", tree)]
-    needed = set(re.findall(r"([\w.-]+) [^\n]*, for which no candidates", tree)) - versions.keys()
-    there = {record.name.normalized for record in await solver.known(subdir, needed)}
-    absent = [
-        f"  {name}: no channel has it for {subdir}" for name in sorted(needed - there) if not name.startswith("__")
-    ]
-    lines += [f"  {spec}" for spec in named] + ["", *_readable(tree), *absent, ""]
-    if virtual := sorted(set(re.findall(r"(__\w+) (\S+?)(?=, for which no candidates|\.?$)", tree, re.M))):
-        lines += [solver.missing_virtual(name, wanted.removeprefix("*"), subdir) for name, wanted in virtual]
+    needed = set(re.findall(r"([\w.-]+) [^\n]*, for which no candidates", tree))
+    records: dict[str, list[RepoDataRecord]] = {}
+    for record in await solver.known(subdir, needed | {spec.name for spec in specs}):
+        records.setdefault(record.name.normalized, []).append(record)
+    lines = []
+    for spec in specs:
+        there = sorted(records.get(spec.name, ()), reverse=True)
+        if not there and not spec.name.startswith("__"):
+            lines.append(f"  {spec}: {await _unknown(solver, subdir, spec)}")
+        elif there and not any(map(solver.match(spec.text).matches, there)):
+            newest = ", ".join(list(dict.fromkeys(str(record.version) for record in there))[:6])
+            lines.append(f"  {spec}: there is no such version or build for {subdir}. The newest there are: {newest}.")
+    if lines:
+        lines.append("Correct what is named.")
     else:
-        lines.append("Change or take out one of these lines, so that what they need goes together.")
-    return UserError("\n".join([*lines, AGAIN]))
+        lines = [f"  {spec}" for spec in specs if re.search(rf"(?<![\w.-]){re.escape(spec.name)}(?![\w.-])", tree)]
+        absent = sorted(name for name in needed - records.keys() if not name.startswith("__"))
+        lines += ["", *_readable(tree), *(f"  {name}: no channel has it for {subdir}" for name in absent), ""]
+        virtual = sorted(set(re.findall(r"(__\w+) (\S+?)(?=, for which no candidates|\.?$)", tree, re.M)))
+        lines += [solver.missing_virtual(name, wanted.removeprefix("*"), subdir) for name, wanted in virtual]
+        lines += [] if virtual else ["Change or take out one of these lines, so that what they need goes together."]
+    return UserError("\n".join([f"environment.yml has no solution for {subdir}.", *lines, AGAIN]))
 
 
 def _readable(tree: str) -> list[str]:
@@ -82,28 +73,18 @@ def _readable(tree: str) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-async def _unknown(solver: Solver, subdir: str, spec: Spec) -> list[str]:
+async def _unknown(solver: Solver, subdir: str, spec: Spec) -> str:
     """Return what to say of a package that no channel has for a platform."""
     where = ", ".join(channel.name for channel in solver.channels)
-    elsewhere = [
-        other
-        for other in ("linux-64", "linux-aarch64", "osx-arm64")
-        if other != subdir and await solver.known(other, [spec.name])
-    ]
+    selectors = {"linux-64": "linux64", "linux-aarch64": "aarch64", "osx-arm64": "osx"}
+    elsewhere = [other for other in selectors if await solver.known(other, [spec.name])]
     if elsewhere:
-        selector = {"linux-64": "linux64", "linux-aarch64": "aarch64", "osx-arm64": "osx"}[elsewhere[0]]
-        return [
-            f"{spec}: {where} has it for {' and '.join(elsewhere)} alone. "
-            f"For one platform: `- {spec.text}  # [{selector}]`"
-        ]
+        line = f"- {spec.text}  # [{selectors[elsewhere[0]]}]"
+        return f"{where} has it for {' and '.join(elsewhere)} alone. For one platform: `{line}`"
     names = {name.normalized for name in await solver.gateway.names(solver.sources, [Subdir(subdir), Subdir("noarch")])}
-    close = difflib.get_close_matches(spec.name, sorted(names), 3)
-    guess = (
-        f" Is it {' or '.join(close)}?"
-        if close
-        else " Is it on PyPI? Then it goes into `dependencies` in pyproject.toml."
-    )
-    return [f"{spec}: {where} has no package of this name.{guess}"]
+    close = " or ".join(difflib.get_close_matches(spec.name, sorted(names), 3))
+    guess = f"Is it {close}?" if close else "Is it on PyPI? Then it goes into `dependencies` in pyproject.toml."
+    return f"{where} has no package of this name. {guess}"
 
 
 def no_answer(channels: Iterable[Channel], said: str) -> UserError:

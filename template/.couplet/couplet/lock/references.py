@@ -66,6 +66,6 @@ def check(document: dict[str, Any]) -> None:
                 )
     if "extras" in poetry and "optional-dependencies" in project:
         raise UserError(
-            "pyproject.toml has [tool.poetry.extras] beside [project.optional-dependencies], and Poetry reads the latter.\n"
+            "pyproject.toml has [tool.poetry.extras] beside [project.optional-dependencies], and reads the latter.\n"
             "Move what is in it there, then run `make env-update`."
         )
