@@ -14,15 +14,7 @@ from urllib3.util import Retry
 from couplet.errors import UserError
 from couplet.formats.names import normalise
 from couplet.formats.versions import same_version
-
-
-def index_url() -> str:
-    """Return the address of the index, from the mirror's setting or else from Poetry's own default."""
-    if os.environ.get("POETRY_PYPI_MIRROR_URL"):
-        return os.environ["POETRY_PYPI_MIRROR_URL"].rstrip("/")
-    from poetry.repositories.pypi_repository import PyPiRepository
-
-    return str(PyPiRepository()._base_url).rstrip("/") + "/simple"
+from couplet.network import default_index
 
 
 def file_versions(page: str) -> set[str]:
@@ -46,7 +38,7 @@ def has_version(wanted: list[tuple[str, str]]) -> list[bool]:
     patient = HTTPAdapter(max_retries=Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504)))
     session.mount("https://", patient)
     session.mount("http://", patient)
-    base = index_url()
+    base = (os.environ.get("POETRY_PYPI_MIRROR_URL") or default_index()).rstrip("/")
 
     def ask(item: tuple[str, str]) -> bool:
         name, version = item

@@ -69,11 +69,12 @@ def _deciding(document: dict[str, Any]) -> str:
 
 
 def current(project: Path, conda: bool) -> dict[str, str]:
-    """Return {file name: digest} of what the locks in `project` should be made of and consist of."""
+    """Return {file name: digest} of what the locks in `project` should be made of and consist of, where it is there."""
     found = {"pyproject.toml": digest(_deciding(settings.pyproject(project)))}
     if conda:
         found["environment.yml"] = digest(_plain(environment(project)))
-        found |= {name: digest(text(project / name)) for name in ("conda.lock", "poetry.lock")}
+        locks = [project / name for name in ("conda.lock", "poetry.lock")]
+        found |= {lock.name: digest(text(lock)) for lock in locks if lock.is_file()}
     return found
 
 
@@ -88,63 +89,44 @@ def stamped(body: str, stamp: dict[str, str]) -> str:
     return "".join(f"# stamp {name} {value}\n" for name, value in lines) + body
 
 
-def of_earlier_release(project: Path) -> bool:
-    """Return whether one of the locks in `project` was made by a release before 1.0."""
-    stamps = [
-        split(text(lock))[0] for lock in (*project.glob("conda-*.lock"), project / "poetry.lock") if lock.is_file()
-    ]
-    return any(not value.startswith("sha256:") for stamp in stamps for value in stamp.values())
-
-
 def _merge_markers(path: Path) -> str:
     """Return what to do about merge markers in a file, '' where it has none."""
     # (a line of ======= alone may be a text's)
     if not path.is_file() or not re.search(r"^(<<<<<<< |>>>>>>> )", text(path), re.M):
         return ""
-    if path.suffix in (".lock", ".yml") and "lock" in path.name:
-        way = f"Take one side (git checkout --theirs {path.name}), then run `make env-update`."
-    else:
-        way = "Keep what is right of both sides, take the markers out, then run `make env-update`."
-    return f"{path.name} has merge markers. {way}"
+    way = f"Take one side (git checkout --theirs {path.name})"
+    if path.name in ("environment.yml", "pyproject.toml"):
+        way = "Keep what is right of both sides, take the markers out"
+    return f"{path.name} has merge markers. {way}, then run `make env-update`."
 
 
 def check(project: Path) -> tuple[int, list[str]]:
     """Return (0, []) where the locks fit, (1, what differs), or (2, what is missing) where there are none yet."""
     made = settings.project(project)
-    wanted = [file_name(platform) for platform in made.platforms]
     if (project / ".locks-ready").is_dir():
-        return 1, [
-            "make env-update was interrupted while it put new locks in place. Run `make env-update`: it finishes first."
-        ]
-    there = sorted(path.name for path in project.glob("conda-*.lock")) if made.conda else []
-    inputs = ["environment.yml", "pyproject.toml"] if made.conda else ["pyproject.toml"]
-    locks = ["conda.lock", "poetry.lock", *wanted] if made.conda else ["poetry.lock"]
-    markers = [_merge_markers(project / name) for name in dict.fromkeys([*inputs, "conda-lock.yml", *locks, *there])]
-    if any(markers):
-        return 1, [line for line in markers if line]
-    if of_earlier_release(project):
-        return 1, [
-            "The locks are of a release before 1.0. Run `make env-update`: it renews them, and nothing changes version."
-        ]
-    missing = [name for name in locks if not (project / name).is_file()]
-    if missing:
+        return 1, ["make env-update was interrupted while it put new locks in place. Run it again: it finishes first."]
+    stamped_locks, by_hand = ["poetry.lock"], "was cut short, edited by hand, or written by Poetry alone"
+    inputs, locks = ["pyproject.toml"], ["poetry.lock"]
+    if made.conda:
+        stamped_locks, by_hand = [file_name(platform) for platform in made.platforms], "was cut short or edited by hand"
+        inputs, locks = ["environment.yml", "pyproject.toml"], ["conda.lock", "poetry.lock", *stamped_locks]
+    # a file of the user's own that has such a name has no stamp
+    there = [path for path in sorted(project.glob("conda-*.lock")) if made.conda and split(text(path))[0]]
+    others = [path.name for path in there if path.name not in locks]
+    if marked := list(filter(None, (_merge_markers(project / name) for name in [*inputs, *locks, *others]))):
+        return 1, marked
+    stamps = [split(text(path))[0] for path in [*there, project / "poetry.lock"] if path.is_file()]
+    if any(not value.startswith("sha256:") for stamp in stamps for value in stamp.values()):
+        return 1, ["The locks are of a release before 1.0. Run `make env-update`: it renews them and moves nothing."]
+    if missing := [name for name in locks if not (project / name).is_file()]:
         return 2, [f"There is no {' '.join(missing)}: run `make env-update`."]
-    now, stale = current(project, made.conda), []
-    for name in dict.fromkeys([*wanted, *there]) if made.conda else locks:
+
+    unasked = "is of a platform that the project does not lock for. Run `make env-update`: it deletes it."
+    stale = [f"{name} {unasked}" for name in others]
+    now = current(project, made.conda)
+    for name in stamped_locks:
         stamp, body = split(text(project / name))
-        if made.conda and name not in wanted:
-            # a file of the user's own has no stamp
-            if stamp:
-                stale.append(
-                    f"{name} is of a platform that the project does not lock for. Run `make env-update`: it deletes it."
-                )
-            continue
         if digest(body) != stamp.get("this-file"):
-            by_hand = (
-                "was cut short or edited by hand"
-                if made.conda
-                else "was cut short, edited by hand, or written by Poetry alone"
-            )
             stale.append(f"{name} {by_hand}. Run `make env-update` to write it anew.")
         stale += [
             f"{file} has changed since {name} was made. Run `make env-update`, and commit what it writes."
