@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -204,3 +207,30 @@ def test_names_are_condas():
     assert channels.resolve("https://example.org/t/abc/own/", conda) == (
         "https://example.org/t/abc/own/", "https://example.org/own", "https://example.org/t/abc/own"
     )  # fmt: skip
+
+
+ENDS = """
+import sys
+from pathlib import Path
+from couplet.errors import run
+from couplet.lock import environment, solve
+from couplet.lock.channels import Conda, PUBLIC
+
+def main():
+    solver = solve.Solver(environment.read(Path(sys.argv[1])), {}, Conda({PUBLIC: sys.argv[2]}), Path(sys.argv[1], "cache"))
+    solve.lock_all(solver, ["linux-64", "osx-arm64"], solve.Previous({}, False, {}), set(), False)
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize("path", ["conda", f"conda/t/{TOKEN}/nothing"])
+def test_an_error_is_the_last_word_while_other_requests_are_under_way(project, company, path):
+    """They would bring the interpreter down when it ends ("Fatal Python error", code 134): run() ends it at once."""
+    folder = asked(project, Conda({}))
+    command = [sys.executable, "-c", ENDS, str(folder.path), f"http://{company}/{path}"]
+    environment = {**os.environ, "PYTHONPATH": str(channels.PACKAGE), "PYTHONDONTWRITEBYTECODE": "1"}
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 1 and done.stderr.startswith("\nERROR: environment.yml, channels: conda-forge"), done.stderr
+        assert "Fatal" not in done.stderr and "Traceback" not in done.stderr
