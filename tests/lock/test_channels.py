@@ -218,19 +218,18 @@ from couplet.lock.channels import Conda, PUBLIC
 
 def main():
     solver = solve.Solver(environment.read(Path(sys.argv[1])), {}, Conda({PUBLIC: sys.argv[2]}), Path(sys.argv[1], "cache"))
-    solve.lock_all(solver, ["linux-64", "osx-arm64"], solve.Previous({}, False, {}), set(), False)
+    solve.lock_all(solver, ["linux-64"], solve.Previous({}, False, {}), set(), False)
 
 run(main)
 """
 
 
-@pytest.mark.parametrize("path", ["conda", f"conda/t/{TOKEN}/nothing"])
-def test_an_error_is_the_last_word_while_other_requests_are_under_way(project, company, path):
+def test_an_error_is_the_last_word_while_other_requests_are_under_way(project):
     """They would bring the interpreter down when it ends ("Fatal Python error", code 134): run() ends it at once."""
     folder = asked(project, Conda({}))
-    command = [sys.executable, "-c", ENDS, str(folder.path), f"http://{company}/{path}"]
+    command = [sys.executable, "-c", ENDS, str(folder.path), "http://localhost:1/conda"]
     environment = {**os.environ, "PYTHONPATH": str(channels.PACKAGE), "PYTHONDONTWRITEBYTECODE": "1"}
-    for _ in range(3):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert done.returncode == 1 and done.stderr.startswith("\nERROR: environment.yml, channels: conda-forge"), done.stderr
-        assert "Fatal" not in done.stderr and "Traceback" not in done.stderr
+    for started in [subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment) for _ in range(2)]:
+        _, said = started.communicate()
+        assert started.returncode == 1 and said.startswith("\nERROR: environment.yml, channels: conda-forge"), said
+        assert "Fatal" not in said and "Traceback" not in said
