@@ -1,4 +1,4 @@
-"""conda's locks: the explicit conda-<platform>.lock that is installed."""
+"""conda's locks: conda.lock with all platforms, and the explicit conda-<platform>.lock that is installed."""
 
 from __future__ import annotations
 
@@ -96,3 +96,45 @@ def explicit(packages: list[Package], subdir: str, tools: list[str]) -> str:
         *(f"{package.url}#{package.md5}" for package in ordered),
     ]
     return "\n".join(lines) + "\n"
+
+
+class Record(NamedTuple):
+    """A package of conda.lock: both hashes in hexadecimal, the conda names that it depends on, and its licence ('' unknown)."""
+
+    name: str
+    version: str
+    build: str
+    url: str
+    md5: str
+    sha256: str
+    depends: tuple[str, ...]
+    license: str
+
+
+def records(path: Path) -> dict[str, dict[str, Record]]:
+    """Return {platform: {conda's name: Record}} of conda.lock. Raises UserError where it is missing or damaged."""
+    from rattler import LockFile
+
+    if not path.is_file():
+        raise UserError(f"{path.name} is missing: run `make env-update` (it asks for Docker only).")
+    try:
+        document = LockFile.from_path(path).default_environment()
+        found = document.conda_repodata_records() if document else {}
+    except Exception as error:
+        raise UserError(f"{path.name} is damaged ({error}). Take it from git again, or run `make env-update`.") from None
+    return {
+        str(subdir): {
+            record.name.normalized: Record(
+                record.name.normalized,
+                str(record.version),
+                record.build,
+                record.url,
+                (record.md5 or b"").hex(),
+                (record.sha256 or b"").hex(),
+                tuple(spec.split()[0] for spec in record.depends),
+                record.license or "",
+            )
+            for record in listed
+        }
+        for subdir, listed in found.items()
+    }
