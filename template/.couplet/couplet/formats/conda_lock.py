@@ -127,7 +127,7 @@ def records(path: Path) -> dict[str, dict[str, Record]]:
             record.name.normalized: Record(
                 record.name.normalized,
                 str(record.version),
-                record.build,
+                str(record.build),
                 record.url,
                 (record.md5 or b"").hex(),
                 (record.sha256 or b"").hex(),

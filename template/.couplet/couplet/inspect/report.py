@@ -132,7 +132,7 @@ def source_of(path: str) -> str:
 
 
 def files(root: str) -> Iterator[tuple[str, int]]:
-    """Yield (path, bytes) of every file below `root`: each once, whatever links lead to it, and none that is mounted."""
+    """Yield (path, bytes) of every file below `root`: each once, whatever links lead to it, and none of a mount."""
     seen = set()
     device = os.lstat(root).st_dev
     for folder, folders, names in os.walk(root):
