@@ -3,7 +3,6 @@
 pip-audit asks an OSV service about names and versions; nothing is installed and no image is needed. Every locked
 platform and the dev group are looked up too. Writes audit.txt, audit.json and audit.exit, the exit code for
 host/audit.sh: 0 nothing known, 1 something found, 64 the table in pyproject.toml is wrong, 69 no answer.
-Runs with the Python that pip-audit is installed for.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +31,7 @@ from couplet.formats.names import normalise
 from couplet.inspect.words import columns, plural
 
 SERVICE = "https://api.osv.dev/v1/query"
+PIP_AUDIT = "/opt/audit/bin/pip-audit"
 TABLE = "tool.couplet.audit"
 TRIES = 3
 NOTHING, FOUND, USAGE, UNAVAILABLE = 0, 1, 64, 69
@@ -256,7 +255,7 @@ def one_call(items: Iterable[Item], address: str) -> tuple[dict[str, Any] | None
         ]
         words += ["--vulnerability-service", "osv", "--osv-url", address, "--format", "json", "--output", out]
         command: list[str | Path] = [
-            Path(sys.executable).with_name("pip-audit"),
+            PIP_AUDIT,
             *words,
             "--aliases",
             "on",

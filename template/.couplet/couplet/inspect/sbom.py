@@ -19,7 +19,7 @@ from urllib.parse import quote
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.requirements import Requirement
 
-from couplet import labels, settings
+from couplet import settings
 from couplet.formats import conda_lock, platforms, poetry_lock
 from couplet.formats.files import write_whole
 from couplet.formats.names import normalise
@@ -118,7 +118,7 @@ def sbom(folder: Path, subdir: str) -> dict[str, Any]:
     graph[own] = {found["bom-ref"] for found in components} - set().union(*graph.values())
     content = {
         "metadata": {
-            "component": {"type": "application", "bom-ref": own, "name": own, "version": labels.version(document)}
+            "component": {"type": "application", "bom-ref": own, "name": own, "version": settings.version(document)}
         },
         "components": sorted(components, key=lambda found: str(found["bom-ref"])),
         "dependencies": [{"ref": ref, "dependsOn": sorted(graph[ref])} for ref in sorted(graph)],
