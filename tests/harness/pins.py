@@ -63,6 +63,15 @@ def wheels(package: dict[str, Any]) -> Iterator[tuple[str, frozenset[Tag]]]:
         yield wheel["hashes"]["sha256"], parse_wheel_filename(name)[3]
 
 
+def environment(python: str, machine: str) -> dict[str, str]:
+    """Return the PEP 508 environment of CPython `python` on Linux."""
+    return {
+        "python_version": python, "python_full_version": f"{python}.0", "platform_machine": machine, "os_name": "posix",
+        "sys_platform": "linux", "platform_system": "Linux", "implementation_name": "cpython",
+        "platform_python_implementation": "CPython", "extra": "",
+    }  # fmt: skip
+
+
 def pin(package: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Return (the words of a requirement: name and version, marker, hashes; what a person should know) of a locked package.
 
@@ -70,16 +79,7 @@ def pin(package: dict[str, Any]) -> tuple[list[str], list[str]]:
     """
     name, version, marker = package["name"], package["version"], package.get("marker", "")
     everywhere = list(itertools.product(PYTHONS, MACHINES))
-
-    def wanted(python: str, machine: str) -> bool:
-        environment = {
-            "python_version": python, "python_full_version": f"{python}.0", "platform_machine": machine, "os_name": "posix",
-            "sys_platform": "linux", "platform_system": "Linux", "implementation_name": "cpython",
-            "platform_python_implementation": "CPython", "extra": "",
-        }  # fmt: skip
-        return not marker or Marker(marker).evaluate(environment)
-
-    where = [place for place in everywhere if wanted(*place)]
+    where = [place for place in everywhere if not marker or Marker(marker).evaluate(environment(*place))]
     if not where:
         return [], []
     served: dict[str, set[tuple[str, str]]] = {}

@@ -109,20 +109,20 @@ def python_files(prefix: Path, project: str, taken: Mapping[str, Key]) -> dict[s
     return found
 
 
-def debian_files() -> dict[str, Key]:
+def debian_files(root: str) -> dict[str, Key]:
     """Return {path: key} of the base's files, by Debian package. Empty where the base is no Debian."""
-    status = Path("/var/lib/dpkg/status")
-    if not status.exists():
+    database = Path(root, "var/lib/dpkg")
+    if not (database / "status").exists():
         return {}
-    text = status.read_text(errors="replace")
+    text = (database / "status").read_text(errors="replace")
     versions = dict(re.findall(r"^Package: (\S+)$.*?^Version: (\S+)$", text, re.M | re.S))
     found: dict[str, Key] = {}
-    for listing in Path("/var/lib/dpkg/info").glob("*.list"):
+    for listing in database.glob("info/*.list"):
         name = listing.stem.partition(":")[0]
         for path in listing.read_text(errors="replace").splitlines():
             # /bin and /lib are links into /usr today, and the lists name both
             folder, _, file = path.rpartition("/")
-            found[f"{os.path.realpath(folder)}/{file}"] = ("base", name, versions.get(name, ""))
+            found[f"{os.path.realpath(root + folder)}/{file}"] = ("base", name, versions.get(name, ""))
     return found
 
 
@@ -158,7 +158,7 @@ def packages(prefix: Path, project: str, root: str = "/") -> list[Package]:
     """
     conda = conda_files(prefix)
     # where two name the same file, conda takes precedence
-    keys = debian_files() | python_files(prefix, project, conda) | conda
+    keys = debian_files(root) | python_files(prefix, project, conda) | conda
     virtual = (prefix / "pyvenv.cfg").exists()
     ours = OURS_BESIDE_PYTHON if virtual else OURS
     python = ("base", "python", ".".join(map(str, sys.version_info[:3])))
