@@ -100,7 +100,7 @@ def test_what_is_no_release_or_private_is_asked_of_nobody(tmp_path, service):
 def record(name: str, version: str = "1", depends: tuple[str, ...] = ("python",)) -> conda_lock.Record:
     """Return a package of conda.lock."""
     return conda_lock.Record(
-        name, version, "0", f"https://c.invalid/x/noarch/{name}-{version}-0.conda", "0" * 32, "0" * 64, depends, ""
+        name, version, "0", f"https://c.invalid/x/noarch/{name}-{version}-0.conda", "0" * 32, "0" * 64, depends, "", 0, 0
     )
 
 

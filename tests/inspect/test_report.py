@@ -161,7 +161,7 @@ def test_the_verb_prints_a_summary_and_writes_a_page_that_loads_nothing(prefix, 
     page = (tmp_path / "image.html").read_text()
     body = ET.fromstring(page.removeprefix("<!DOCTYPE html>")).find("body")
     first = ["".join(cell.itertext()) for cell in list(body.find("table").iter("tr"))[1]]
-    assert first[:3] == ["scipy", "1.16", "conda"] and first[5] == "3" and "<code>&lt;&amp;&gt;</code>" in page
+    assert first[:3] == ["scipy", "1.16", "conda"] and first[5] == "3" and "<td>&lt;&amp;&gt;</td>" in page
     for name in ("image.svg", "image.html"):
         loaded = (tmp_path / name).read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|<script|<link|@import|url\(", loaded), f"{name} loads something"

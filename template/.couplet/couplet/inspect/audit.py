@@ -12,7 +12,6 @@ import datetime
 import fnmatch
 import json
 import os
-import platform
 import re
 import subprocess
 import tempfile
@@ -28,6 +27,7 @@ from couplet import settings
 from couplet.errors import UserError, without_password
 from couplet.formats import conda_lock, platforms, poetry_lock
 from couplet.formats.names import normalise
+from couplet.inspect import locked
 from couplet.inspect.words import columns, plural
 
 SERVICE = "https://api.osv.dev/v1/query"
@@ -68,17 +68,18 @@ class Ignored(NamedTuple):
 
 Names = dict[str, str]
 """Package -> why it is not asked about."""
+Locked = Mapping[str, Mapping[str, conda_lock.Record]]
+"""Platform -> conda's name -> package."""
 
 # --- what the locks hold ---------------------------------------------------------------------------
 
 
 def distributions(records: Iterable[conda_lock.Record]) -> dict[str, dict[str, str]]:
     """Return {archive: {distribution: version}}: what conda's packages really hold, read from the packages."""
-    packages = [conda_lock.Package(record.url, record.md5, record.sha256) for record in records]
+    packages = [record.package for record in records]
     if not packages:
         return {}
-    # not there without conda
-    from couplet.install import conda_root
+    from couplet.install import conda_root  # which a project without conda does not have
 
     with tempfile.TemporaryDirectory() as scratch:
         lock = Path(scratch, "conda.lock")
@@ -87,22 +88,22 @@ def distributions(records: Iterable[conda_lock.Record]) -> dict[str, dict[str, s
         return found
 
 
-def of_conda(locked: Mapping[str, Mapping[str, conda_lock.Record]]) -> tuple[dict[str, list[Item]], list[str]]:
+def of_conda(of_platform: Locked) -> tuple[dict[str, list[Item]], list[str]]:
     """Return ({platform: its items}, names of packages that hold no distribution) of conda's lock.
 
     Only what depends on Python can hold one, and the same release holds the same on every platform.
     """
     python = {
         (record.name, record.version): record
-        for records in locked.values()
+        for records in of_platform.values()
         for record in records.values()
         if any(name.startswith(("python", "_python")) for name in record.depends)
     }
     contents = distributions(python.values())
-    known = {key: contents[record.url.rsplit("/", 1)[-1]] for key, record in python.items()}
+    known = {key: contents[record.package.file_name] for key, record in python.items()}
     items: dict[str, list[Item]] = {}
     without = set()
-    for where, records in locked.items():
+    for where, records in of_platform.items():
         items[where] = []
         for record in records.values():
             found = known.get((record.name, record.version), {})
@@ -137,13 +138,11 @@ def of_poetry(
 
 def locked_items(folder: Path) -> tuple[list[Item], Names, list[str]]:
     """Return (items, what is not asked about, conda's packages that hold no distribution) of a project's locks."""
-    here = platform.python_version()
-    locked = conda_lock.records(folder / "conda.lock") if settings.project(folder).conda else {}
-    pythons = {where: r["python"].version if "python" in r else here for where, r in locked.items()}
-    conda, without = of_conda(locked)
-    names = {where: {item.name for item in items} for where, items in conda.items()}
     # without conda the image is made for every platform that Docker has
-    pythons = pythons or {where: here for where, about in platforms.PLATFORMS.items() if about.docker}
+    of_platform: Locked = locked.conda(folder) or {p.subdir: {} for p in platforms.PLATFORMS.values() if p.docker}
+    pythons = {where: locked.python(records) for where, records in of_platform.items()}
+    conda, without = of_conda(of_platform)
+    names = {where: {item.name for item in items} for where, items in conda.items()}
     poetry, left_out = of_poetry(poetry_lock.read(folder / "poetry.lock"), names, pythons)
     items = {item[:2]: item for item in [*poetry, *(item for found in conda.values() for item in found)]}
     return [items[key] for key in sorted(items)], left_out, without
@@ -225,8 +224,8 @@ def ask(items: Sequence[Item], address: str) -> dict[tuple[str, str], list[Findi
             raise UserError(explained(said, address, len(items)))
         # of these pip-audit says on the side that it leaves them out
         if unread := re.search(r"Unsupported OSV schema.*|OSV vuln entry .* is missing .*", said):
-            form = f"in a form that pip-audit does not read ({unread[0].strip()})"
-            raise UserError(f"There is no audit: {address} answers {form}.")
+            why = f"answers in a form that pip-audit does not read ({unread[0].strip()})"
+            raise UserError(f"There is no audit: {address} {why}.")
         by_name = {normalise(entry["name"]): entry for entry in answer["dependencies"]}
         for item in part:
             entry = by_name.get(item.name, {})
@@ -271,14 +270,12 @@ def one_call(items: Iterable[Item], address: str) -> tuple[dict[str, Any] | None
 
 
 REASONS = {
-    r"HTTPError: (401|403|407)\b": (
-        "it answers HTTP {0}. User name and password go into .netrc: machine {host} login … password …"
-    ),
+    r"HTTPError: (401|403|407)\b": "it answers HTTP {0}. "
+    "User name and password go into .netrc: machine {host} login … password …",
     r"HTTPError: 404\b": "it answers HTTP 404. Is the address whole? One of OSV ends in /v1/query",
     r"HTTPError: (\d{3})\b": "it answers HTTP {0}",
-    r"certificate verify failed: ([^(]*[^( ])": (
-        "its certificate is not known here ({0}). Your own CA: SSL_CERT_FILE=/path/to/ca.pem"
-    ),
+    r"certificate verify failed: ([^(]*[^( ])": "its certificate is not known here ({0}). "
+    "Your own CA: SSL_CERT_FILE=/path/to/ca.pem",
     r"IncompleteRead|JSONDecodeError|(Key|Type|ChunkedEncoding)Error": "its answer was cut short, or is none of OSV's",
     r"ProxyError": "the proxy does not let it through",
     r"NameResolutionError|Failed to resolve": "no name server knows {host}",
@@ -298,9 +295,7 @@ def explained(said: str, address: str, count: int) -> str:
     host = urlsplit(address).hostname or address
     why = next((text.format(*match.groups(), host=host) for match, text in found if match), "pip-audit said nothing")
     return (
-        f"There is no audit: of {count} packages nothing is known.\n"
-        f"Asked was {address}\n"
-        f"  {why}\n"
+        f"There is no audit: of {count} packages nothing is known.\nAsked was {address}\n  {why}\n"
         "It has to be in reach of this machine, through the proxy (HTTPS_PROXY) and with the certificates "
         "(SSL_CERT_FILE) of your builds.\n"
         "Another address, a company's own OSV for example: "

@@ -33,6 +33,8 @@ OWNERS = {
 OURS = ("/opt/", "/work/", "/home/", "/etc/profile.d/activate.sh", "/usr/local/bin/", "/usr/bin/tini")
 OURS_BESIDE_PYTHON = (*OURS[:4], "/usr/local/sbin/", "/usr/local/bin/entrypoint.sh", "/usr/bin/dumb-init")
 """Where the environment is a virtual one: the base's Python is in /usr/local too, and belongs to the base."""
+INSTALLERS = {"install-conda": "conda", "install-pypi": "poetry"}
+"""Verb of this package -> the owner of the layer that it makes."""
 REST = "(other files)"
 
 Key = tuple[str, str, str]
@@ -184,9 +186,7 @@ def layers(lines: Iterable[str]) -> list[Layer]:
         size = int(row["Size"])
         text = re.sub(r"\s+", " ", row["CreatedBy"]).removesuffix(" # buildkit").removeprefix("/bin/sh -c #(nop) ")
         verbs = re.findall(r"\bcouplet(?:\.sh)? ([a-z]+(?:-[a-z]+)*)", text)
-        owner = "project" if text else "base"
-        for verb, whose in (("install-pypi", "poetry"), ("install-conda", "conda")):
-            owner = whose if verb in verbs else owner
+        owner = next((owner for verb, owner in INSTALLERS.items() if verb in verbs), "project" if text else "base")
         if verbs:
             text = f"RUN couplet {', '.join(verbs)}"
         if size:
@@ -239,6 +239,12 @@ class Box(NamedTuple):
         return Box(self.x + by, self.y + by, max(self.width - 2 * by, 0.1), max(self.height - 2 * by, 0.1))
 
 
+def worst(areas: Sequence[float], side: float) -> float:
+    """Return how far from a square the worst of some pieces is, that make one row along a side: 1 is a square."""
+    thick = sum(areas) / side
+    return max(max(thick * thick / area, area / thick / thick) for area in areas)
+
+
 def squarify(items: Iterable[tuple[T, float]], box: Box) -> Iterator[tuple[T, Box]]:
     """Yield (item, rectangle): `box` cut into pieces, each as large as its item's weight and nearly a square.
 
@@ -249,15 +255,8 @@ def squarify(items: Iterable[tuple[T, float]], box: Box) -> Iterator[tuple[T, Bo
     while left and width > 0 and height > 0:
         scale = width * height / sum(weight for _, weight in left)
         areas = [weight * scale for _, weight in left]
-        side, across = min(width, height), width < height
-
-        def worst(count: int, areas: list[float] = areas, side: float = side) -> float:
-            """The ratio of the sides of the worst piece, with `count` pieces in this row."""
-            thick = sum(areas[:count]) / side
-            return max(max(thick * thick / area, area / thick / thick) for area in areas[:count])
-
-        count = 1
-        while count < len(left) and worst(count + 1) <= worst(count):
+        side, across, count = min(width, height), width < height, 1
+        while count < len(left) and worst(areas[: count + 1], side) <= worst(areas[:count], side):
             count += 1
         thick, at = sum(areas[:count]) / side, 0.0
         for (item, _), area in zip(left[:count], areas, strict=False):
@@ -269,7 +268,7 @@ def squarify(items: Iterable[tuple[T, float]], box: Box) -> Iterator[tuple[T, Bo
 
 
 def tag(name: str, content: str, **attributes: object) -> str:
-    """Return an SVG element around `content`, which is SVG; numbers get one digit, and _ in a name is a dash."""
+    """Return an element of SVG or HTML around `content`; numbers get one digit, and _ in a name is a dash."""
     texts = ((key, f"{value:.1f}" if isinstance(value, float) else str(value)) for key, value in attributes.items())
     rest = "".join(f" {key.replace('_', '-')}={quoteattr(text)}" for key, text in texts)
     return f"<{name}{rest}>{content}</{name}>"
@@ -316,10 +315,7 @@ def svg(image: Image) -> str:
     """Return the picture: owners and packages by area, the layers as one bar with a list below."""
     version, revision = (image.labels.get(f"org.opencontainers.image.{key}", "") for key in ("version", "revision"))
     about = ", ".join(filter(None, [human(image.size), version, revision[:12]]))
-    out = [
-        words(MARGIN, 44, image.name, 26, font_weight="bold"),
-        words(MARGIN, 68, about, 14, fill="#555"),
-    ]
+    out = [words(MARGIN, 44, image.name, 26, font_weight="bold"), words(MARGIN, 68, about, 14, fill="#555")]
     at = float(MARGIN)
     for owner, (size, count) in image.owners.items():
         name, fill, ink = OWNERS[owner]
@@ -359,56 +355,45 @@ def svg(image: Image) -> str:
 
 
 STYLE = f"""
-body {{ font: 15px/1.5 {FONT}; color: #1b1f24; background: #fff; }}
-body {{ max-width: 1200px; margin: 0 auto; padding: 0 1rem 3rem; }}
+body {{ font: 15px/1.5 {FONT}; color: #1b1f24; max-width: 1200px; margin: 0 auto; padding: 0 1rem 3rem; }}
 svg {{ width: 100%; height: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #e3e6ea; vertical-align: top; }}
+th, td {{ text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #e3e6ea; overflow-wrap: anywhere; }}
 th {{ position: sticky; top: 0; background: #fff; }}
 .number {{ text-align: right; white-space: nowrap; }}
-code {{ font-size: 13px; overflow-wrap: anywhere; }}
-.mark {{ display: inline-block; width: .8em; height: .8em; margin-right: .5em; }}
 """
 
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return an HTML table below a heading; the cells are HTML. Heads that start with # are numbers."""
+    """Return an HTML table below a heading. Heads that start with # are of numbers."""
 
     def row(kind: str, cells: Sequence[str]) -> str:
-        classes = [' class="number"' if head.startswith("#") else "" for head in heads]
-        return f"<tr>{''.join(f'<{kind}{c}>{cell}</{kind}>' for c, cell in zip(classes, cells, strict=True))}</tr>"
+        classes = [{"class": "number"} if head.startswith("#") else {} for head in heads]
+        return tag("tr", "".join(tag(kind, escape(cell), **about) for cell, about in zip(cells, classes, strict=True)))
 
-    body = "\n".join(row("td", cells) for cells in rows)
-    head = row("th", [head.lstrip("#") for head in heads])
-    return f"<h2>{title}</h2>\n<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-
-
-def code(text: str) -> str:
-    """Return a text as HTML code."""
-    return f"<code>{escape(text)}</code>"
+    lines = [row("th", [head.lstrip("#") for head in heads]), *(row("td", cells) for cells in rows)]
+    return tag("h2", title) + tag("table", "\n".join(lines))
 
 
 def html(image: Image) -> str:
     """Return the page: the picture, then every package and every layer, and what the labels say."""
-    total = image.in_files
-    rows = []
-    for p in image.packages:
-        owner, fill, _ = OWNERS[p.owner]
-        mark = f'<span class="mark" style="background: {fill}"></span>{owner}'
-        rows.append((escape(p.name), escape(p.version), mark, human(p.size), f"{p.size / total:.1%}", str(p.files)))
-    head = (
-        '<meta charset="utf-8"/>\n<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f"<title>{escape(f'What {image.name} is made of')}</title>\n<style>{STYLE}</style>"
-    )
-    body = [
-        svg(image),
-        table("Packages", ["name", "version", "owner", "#size", "#share", "#files"], rows),
-        table("Layers", ["#size", "made by"], [(human(layer.size), code(layer.made_by)) for layer in image.layers]),
-        table("Labels", ["label", "value"], [(code(key), code(value)) for key, value in image.labels.items()]),
+    total, title = image.in_files, escape(f"What {image.name} is made of")
+    packages = [
+        (p.name, p.version, OWNERS[p.owner][0], human(p.size), f"{p.size / total:.1%}", str(p.files))
+        for p in image.packages
     ]
-    return "\n".join(
-        ["<!DOCTYPE html>", f'<html lang="en">\n<head>\n{head}\n</head>\n<body>', *body, "</body>\n</html>\n"]
-    )
+    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"/>{viewport}<title>{title}</title><style>{STYLE}</style></head>
+<body>
+{svg(image)}
+{table("Packages", ["name", "version", "owner", "#size", "#share", "#files"], packages)}
+{table("Layers", ["#size", "made by"], [(human(layer.size), layer.made_by) for layer in image.layers])}
+{table("Labels", ["label", "value"], list(image.labels.items()))}
+</body>
+</html>
+"""
 
 
 def main(arguments: list[str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 import uuid
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from couplet import settings
 from couplet.formats import conda_lock, platforms, poetry_lock
 from couplet.formats.files import write_whole
 from couplet.formats.names import normalise
+from couplet.inspect import locked
 
 Component = dict[str, Any]
 """A component in CycloneDX's own form."""
@@ -44,9 +44,9 @@ def licences(text: str) -> list[dict[str, Any]]:
 
 def conda_component(record: conda_lock.Record) -> Component:
     """Return the component of one of conda's packages."""
-    channel, subdir, archive = record.url.rsplit("/", 2)
+    channel, subdir, archive = record.url.rsplit("/", 3)[1:]
     kind = "conda" if archive.endswith(".conda") else "tar.bz2"
-    about = f"build={quote(record.build)}&channel={quote(channel.rsplit('/', 1)[-1])}&subdir={subdir}&type={kind}"
+    about = f"build={quote(record.build)}&channel={quote(channel)}&subdir={subdir}&type={kind}"
     return component(
         f"pkg:conda/{quote(record.name)}@{quote(record.version)}?{about}",
         record.name,
@@ -84,7 +84,7 @@ def base_component(image: str, pinned: str) -> Component:
 
 
 def pinned_names(document: Mapping[str, Any], environment: Mapping[str, str]) -> set[str]:
-    """Return what conda holds in an environment: the distributions that `make env-update` has pinned in pyproject.toml."""
+    """Return the distributions that conda holds in an environment: those that pyproject.toml pins in the group conda."""
     pins = map(Requirement, document.get("dependency-groups", {}).get("conda", ()))
     return {normalise(pin.name) for pin in pins if not pin.marker or pin.marker.evaluate(dict(environment))}
 
@@ -92,12 +92,11 @@ def pinned_names(document: Mapping[str, Any], environment: Mapping[str, str]) ->
 def sbom(folder: Path, subdir: str) -> dict[str, Any]:
     """Return the SBOM of the project in a folder, for one platform, as plain data."""
     project, document = settings.project(folder), settings.pyproject(folder)
-    locked = conda_lock.records(folder / "conda.lock") if project.conda else {subdir: {}}
-    if subdir not in locked:
-        raise conda_lock.unlocked(subdir, sorted(locked))
-    records = locked[subdir]
-    python = records["python"].version if "python" in records else platform.python_version()
-    environment = platforms.environment(subdir, python)
+    of_conda = locked.conda(folder) or {subdir: {}}
+    if subdir not in of_conda:
+        raise conda_lock.unlocked(subdir, sorted(of_conda))
+    records = of_conda[subdir]
+    environment = platforms.environment(subdir, locked.python(records))
     packages = poetry_lock.wanted(poetry_lock.read(folder / "poetry.lock"), ["main"], environment)
     # what conda holds, Poetry's lock names too, and does not install; what the pins need beyond that, it does
     pinned = pinned_names(document, environment)
@@ -116,10 +115,9 @@ def sbom(folder: Path, subdir: str) -> dict[str, Any]:
     own = document.get("project", {}).get("name") or project.distribution
     # nobody says what the project needs of conda: what nothing else needs
     graph[own] = {found["bom-ref"] for found in components} - set().union(*graph.values())
+    about = {"type": "application", "bom-ref": own, "name": own, "version": settings.version(document)}
     content = {
-        "metadata": {
-            "component": {"type": "application", "bom-ref": own, "name": own, "version": settings.version(document)}
-        },
+        "metadata": {"component": about},
         "components": sorted(components, key=lambda found: str(found["bom-ref"])),
         "dependencies": [{"ref": ref, "dependsOn": sorted(graph[ref])} for ref in sorted(graph)],
     }
