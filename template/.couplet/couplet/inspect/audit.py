@@ -32,6 +32,8 @@ from couplet.inspect.words import columns, plural
 
 SERVICE = "https://api.osv.dev/v1/query"
 PIP_AUDIT = "/opt/audit/bin/pip-audit"
+OPTIONS = "--no-deps --disable-pip --vulnerability-service osv --timeout 30 --format json --aliases on --desc on"
+"""pip-audit's: the versions are the locks', so no environment is made, and no index is asked."""
 TABLE = "tool.couplet.audit"
 TRIES = 3
 NOTHING, FOUND, USAGE, UNAVAILABLE = 0, 1, 64, 69
@@ -93,12 +95,12 @@ def of_conda(of_platform: Locked) -> tuple[dict[str, list[Item]], list[str]]:
 
     Only what depends on Python can hold one, and the same release holds the same on every platform.
     """
-    python = {
-        (record.name, record.version): record
-        for records in of_platform.values()
-        for record in records.values()
-        if any(name.startswith(("python", "_python")) for name in record.depends)
-    }
+    python = {}
+    # this machine's last, so that its packages are read: they are the ones that it has already
+    for where in sorted(of_platform, key=lambda where: where == platforms.this_machine()):
+        for record in of_platform[where].values():
+            if any(name.startswith(("python", "_python")) for name in record.depends):
+                python[record.name, record.version] = record
     contents = distributions(python.values())
     known = {key: contents[record.package.file_name] for key, record in python.items()}
     items: dict[str, list[Item]] = {}
@@ -241,26 +243,8 @@ def one_call(items: Iterable[Item], address: str) -> tuple[dict[str, Any] | None
     with tempfile.TemporaryDirectory() as scratch:
         wanted, out = Path(scratch, "requirements.txt"), Path(scratch, "answer.json")
         wanted.write_text("".join(f"{item.name}=={item.public}\n" for item in items))
-        # The versions are the locks': no environment is made, and no index is asked.
-        words: list[str | Path] = [
-            "--requirement",
-            wanted,
-            "--no-deps",
-            "--disable-pip",
-            "--progress-spinner",
-            "off",
-            "--timeout",
-            "30",
-        ]
-        words += ["--vulnerability-service", "osv", "--osv-url", address, "--format", "json", "--output", out]
-        command: list[str | Path] = [
-            PIP_AUDIT,
-            *words,
-            "--aliases",
-            "on",
-            "--desc",
-            "on",
-        ]
+        files = ["--requirement", wanted, "--output", out]
+        command = [PIP_AUDIT, *OPTIONS.split(), *map(str, files), "--osv-url", address]
         done = subprocess.run(command, env={**os.environ, "HOME": scratch}, capture_output=True, text=True)
         # It ends with 1 where it finds something and where it breaks: only a whole answer is one.
         try:

@@ -12,7 +12,7 @@ from couplet.formats import conda_lock
 
 
 def conda(folder: Path) -> dict[str, dict[str, conda_lock.Record]]:
-    """Return {platform: {conda's name: Record}} of a project, {} without conda. Raises UserError where there is no lock."""
+    """Return {platform: {conda's name: Record}} of a project, {} without conda. Raises UserError for a missing lock."""
     if not settings.project(folder).conda:
         return {}
     if found := conda_lock.records(folder / "conda.lock"):

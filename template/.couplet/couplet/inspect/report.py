@@ -27,7 +27,7 @@ OWNERS = {
     "base": ("base", "#d9dce1", "#5b6470"),
     "conda": ("conda", "#bfe3c8", "#1f6b3a"),
     "poetry": ("Poetry", "#c4d9f7", "#1d4f9c"),
-    "project": ("project and entry points", "#f9d8b0", "#8a4b08"),
+    "project": ("project", "#f9d8b0", "#8a4b08"),
 }
 """Owner -> what it is called, the colour of its tiles, the colour of its frame and text."""
 OURS = ("/opt/", "/work/", "/home/", "/etc/profile.d/activate.sh", "/usr/local/bin/", "/usr/bin/tini")

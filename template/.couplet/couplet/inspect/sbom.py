@@ -84,7 +84,7 @@ def base_component(image: str, pinned: str) -> Component:
 
 
 def pinned_names(document: Mapping[str, Any], environment: Mapping[str, str]) -> set[str]:
-    """Return the distributions that conda holds in an environment: those that pyproject.toml pins in the group conda."""
+    """Return the distributions that conda holds in an environment: what pyproject.toml pins in the group conda."""
     pins = map(Requirement, document.get("dependency-groups", {}).get("conda", ()))
     return {normalise(pin.name) for pin in pins if not pin.marker or pin.marker.evaluate(dict(environment))}
 
