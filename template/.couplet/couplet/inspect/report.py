@@ -30,14 +30,9 @@ OWNERS = {
     "project": ("project", "#f9d8b0", "#8a4b08"),
 }
 """Owner -> what it is called, the colour of its tiles, the colour of its frame and text."""
+PROGRAMS = ("local/sbin/", "local/bin/entrypoint.sh", "local/bin/health", "bin/dumb-init")
 OURS = ("/opt/", "/work/", "/home/", "/etc/profile.d/activate.sh", "/usr/local/bin/", "/usr/bin/tini")
-OURS_BESIDE_PYTHON = (
-    *OURS[:4],
-    "/usr/local/sbin/",
-    "/usr/local/bin/entrypoint.sh",
-    "/usr/local/bin/health",
-    "/usr/bin/dumb-init",
-)
+OURS_BESIDE_PYTHON = (*OURS[:4], *(f"/usr/{path}" for path in PROGRAMS))
 """Where the environment is a virtual one: the base's Python is in /usr/local too, and belongs to the base."""
 INSTALLERS = {"install-conda": "conda", "install-pypi": "poetry"}
 """Verb of this package -> the owner of the layer that it makes."""
