@@ -79,7 +79,7 @@ def doctor(project: Path) -> str:
         return f"{FOLDER}/ is as {template} has it: {len(known)} files"
     advice = [text.format(" ".join(names)) for names, text in kinds.values() if names]
     if differs or missing:
-        advice.append("Where HEAD has it so already: make update")
+        advice.append("Where HEAD has the same: make update")
     raise UserError("\n".join([f"{FOLDER}/ is not as {template} has it:", *wrong, *advice]))
 
 

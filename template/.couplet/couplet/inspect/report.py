@@ -37,6 +37,7 @@ OURS_BESIDE_PYTHON = (*OURS[:4], *(f"/usr/{path}" for path in PROGRAMS))
 INSTALLERS = {"install-conda": "conda", "install-pypi": "poetry"}
 """Verb of this package -> the owner of the layer that it makes."""
 REST = "(other files)"
+COMPILED = re.compile(r"__pycache__/([^/]+?)\.cpython-\d+(?:\.opt-\d)?\.pyc$")
 
 Key = tuple[str, str, str]
 """Owner, name and version of a package."""
@@ -129,11 +130,6 @@ def debian_files(root: str) -> dict[str, Key]:
     return found
 
 
-def source_of(path: str) -> str:
-    """Return the source of a compiled Python file, or the path itself: it belongs to whom its source belongs."""
-    return re.sub(r"__pycache__/([^/]+?)\.cpython-\d+(?:\.opt-\d)?\.pyc$", r"\1.py", path)
-
-
 def files(root: str) -> Iterator[tuple[str, int]]:
     """Yield (path, bytes) of every file below `root`: each once, whatever links lead to it, and none of a mount."""
     seen = set()
@@ -169,7 +165,8 @@ def packages(prefix: Path, project: str, root: str = "/") -> list[Package]:
     # a package without files of its own is there all the same
     counts: Counter[Key] = Counter(dict.fromkeys(keys.values(), 0))
     for path, size in files(root):
-        key = keys.get(path) or keys.get(source_of(path))
+        # a compiled file belongs to whom its source belongs
+        key = keys.get(path) or keys.get(COMPILED.sub(r"\1.py", path))
         if not key and path.startswith(ours):
             key = ("project", REST, "")
         elif not key:
