@@ -115,6 +115,13 @@ def record_to(folder: Path, prefix: Path, name: str, conda: Path = Path("/opt/co
     print(f"activation: {write(activation, name, folder)} variables recorded", flush=True)
 
 
+def bring_home(mounted: Path = Path("/opt/miniforge"), home: Path = Path("/opt/conda")) -> None:
+    """Link a conda that is mounted elsewhere to where it is at home: it activates nothing from anywhere else."""
+    for part in mounted.iterdir() if mounted.is_dir() else ():
+        if not (home / part.name).exists():
+            (home / part.name).symlink_to(part)
+
+
 def main(arguments: list[str]) -> None:
     """The verb `activation`."""
     parser = argparse.ArgumentParser(prog="couplet activation", description=__doc__)
@@ -124,4 +131,5 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder that stands for / of the image")
     options = parser.parse_args(arguments)
 
+    bring_home()
     record_to(options.out / "opt/activation", options.prefix, options.name, options.conda)

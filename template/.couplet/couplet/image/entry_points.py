@@ -1,7 +1,5 @@
 """Make every way into an image activate the environment: the last step as root, for each image that is run.
 
-    couplet entry-points runtime|dev --project FOLDER --prefix P --name NAME
-
 Needs the standard library alone, so that the environment's own Python can run it: runtime has no other.
 """
 
@@ -103,9 +101,10 @@ def kernel(project: Path, prefix: Path) -> None:
         raise UserError("the kernel could not be registered (see above).")
 
 
-def finish(kind: str, project: Path, prefix: Path, name: str, root: Path = Path("/")) -> None:
+def finish(kind: str, project: Path, root: Path = Path("/")) -> None:
     """Do all of it, for an image of a kind: runtime or dev."""
-    conda = settings.project(project).conda
+    about = settings.project(project)
+    conda, prefix, name = about.conda, Path(about.prefix), about.package
     # Poetry alone: /usr/local/bin holds the programs of the Python that the environment is made of, and comes after
     # /usr/local/sbin in the PATH that an empty environment gets.
     folder = Path("usr/local/bin" if conda else "usr/local/sbin")
@@ -120,7 +119,7 @@ def finish(kind: str, project: Path, prefix: Path, name: str, root: Path = Path(
         shutil.copyfile(HERE / "conda.sh", place)
     one_user()
     # With conda, runtime's was started where the activation was recorded.
-    if kind == "dev" or not conda:
+    if about.kernel and (kind == "dev" or not conda):
         kernel(project, prefix)
     if kind == "dev" and conda:
         guards.refuse_pip(prefix, guards.CONDAS)
@@ -138,10 +137,8 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="couplet entry-points", description=__doc__)
     parser.add_argument("kind", choices=("runtime", "dev"))
     parser.add_argument("--project", type=Path, required=True, help="folder of .couplet")
-    parser.add_argument("--prefix", type=Path, required=True, help="the environment")
-    parser.add_argument("--name", required=True, help="what the prompt calls it")
     options = parser.parse_args(arguments)
 
     os.umask(0o002)
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    finish(options.kind, options.project, options.prefix, options.name)
+    finish(options.kind, options.project)
