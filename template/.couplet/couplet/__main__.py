@@ -23,7 +23,7 @@ VERBS = {
     "report": ("couplet.inspect.report", "what an image is made of"),
     "sbom": ("couplet.inspect.sbom", "the SBOM of the locks"),
     "audit": ("couplet.inspect.audit", "known vulnerabilities of what the locks hold"),
-    "labels": ("couplet.labels", "what the image's labels say"),
+    "facts": ("couplet.facts", "labels and base images of a build"),
     "doctor": ("couplet.doctor", "are the template's files as the template has them?"),
     "update": ("couplet.update", "bring in the newest template"),
     "saturn": ("couplet.saturn.build", "make the environment in a base image of Saturn Cloud's"),

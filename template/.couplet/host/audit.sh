@@ -7,21 +7,15 @@
 set -eu
 
 rm -f report/audit.txt report/audit.json report/audit.exit
-set -- --target audit --output type=local,dest=report --build-arg "REQUEST=$(date +%s)-$$" .
-if [ -n "${PIP_AUDIT_OSV_URL-}" ]; then
-    # a secret, since it may hold a password
-    set -- --secret id=osv_url,env=PIP_AUDIT_OSV_URL "$@"
-fi
-"${0%/*}/docker-build.sh" "$@" || code=$?
-if [ "${code-0}" -ne 0 ] || ! [ -s report/audit.exit ]; then
+set -- --file .couplet/tasks.Dockerfile --target audit --output type=local,dest=report --build-arg "REQUEST=$(date +%s)-$$"
+# a secret, since it may hold a password
+[ -z "${PIP_AUDIT_OSV_URL-}" ] || set -- --secret id=osv_url,env=PIP_AUDIT_OSV_URL "$@"
+if ! "${0%/*}/docker-build.sh" "$@" || ! [ -s report/audit.exit ]; then
     echo "There is no audit: it could not be made, for the reason above." >&2
     exit 69
 fi
 code=$(cat report/audit.exit)
 rm -f report/audit.exit
-if [ "$code" -gt 1 ]; then
-    cat report/audit.txt >&2
-else
-    cat report/audit.txt
-fi
+[ "$code" -le 1 ] || exec >&2
+cat report/audit.txt
 exit "$code"

@@ -3,13 +3,12 @@
 #   report.sh IMAGE ENV_PREFIX DISTRIBUTION
 set -eu
 
-image=$1
 mkdir -p report
 {
-    docker image inspect "$image"
-    docker history --no-trunc --human=false --format json "$image"
+    docker image inspect "$1"
+    docker history --no-trunc --human=false --format json "$1"
 } | docker run --rm --interactive --network none --user "$("${0%/*}/docker-user.sh")" --group-add 0 --env NO_ACTIVATE=1 \
-    --volume "$PWD/docker/report.py:/report.py:ro" --volume "$PWD/report:/report" \
-    --entrypoint "$2/bin/python" "$image" -B /report.py --name "$image" --prefix "$2" --project "$3" --out /report
+    --env PYTHON="$2/bin/python" --volume "$PWD/.couplet:/couplet:ro" --volume "$PWD/report:/report" \
+    --entrypoint /couplet/couplet.sh "$1" report --name "$1" --prefix "$2" --project "$3" --out /report
 echo
 echo "report/image.html shows all of it, report/image.svg is the picture."
