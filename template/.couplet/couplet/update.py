@@ -21,6 +21,8 @@ from couplet.errors import UserError
 
 ANSWERS = ".copier-answers.yml"
 BACK = "git reset --hard && git clean --force -d"
+OF_0 = ("docker/", "scripts/", "docker-bake.hcl")
+"""What was the template's before 1.0.0, and is in .couplet/ since."""
 
 
 class Report(NamedTuple):
@@ -61,9 +63,9 @@ def names(output: bytes) -> list[str]:
     return [os.fsdecode(name) for name in output.split(b"\0") if name]
 
 
-def read_answers(text: str | bytes) -> dict[str, Any]:
+def read_answers(text: bytes) -> dict[str, Any]:
     """Return what an answers file says. Raises UserError where it names no template."""
-    import yaml  # of Copier's environment: what is imported from this module elsewhere does without
+    import yaml
 
     found = yaml.safe_load(text)
     if not isinstance(found, dict) or not found.get("_src_path"):
@@ -91,7 +93,7 @@ def render(answers: dict[str, Any], folder: Path) -> set[str]:
 def report(project: Path) -> Report:
     """Compare a project's files with its last commit, and both with what the template makes of their answers."""
     before = read_answers(git(project, "show", f"HEAD:./{ANSWERS}"))
-    after = read_answers((project / ANSWERS).read_text())
+    after = read_answers((project / ANSWERS).read_bytes())
     status = git(project, "-c", "core.quotePath=false", "status", "--short", "--", ".")
     diff = ("diff", "-z", "--name-only", "--relative", "--no-renames")
     gone = names(git(project, *diff, "--diff-filter=D", "HEAD", "--", "."))
@@ -126,7 +128,7 @@ def successor(path: str, new: set[str]) -> str:
     old = PurePosixPath(path)
     same = [name for name in sorted(new) if PurePosixPath(name).name == old.name]
     alike = [name for name in sorted(new) if old.stem.replace("-", "_") in PurePosixPath(name).with_suffix("").parts]
-    return (same or alike or [""])[0]
+    return (same or alike or [".couplet/" if path.startswith(OF_0) else ""])[0]
 
 
 def left_behind(tracked: list[str], were: set[str], are: set[str]) -> list[str]:
@@ -146,37 +148,42 @@ def pending(project: Path) -> bool:
         return {name: value for name, value in answers.items() if name != "_src_path"}
 
     committed = read_answers(git(project, "show", f"HEAD:./{ANSWERS}"))
-    return compared(committed) != compared(read_answers((project / ANSWERS).read_text()))
+    return compared(committed) != compared(read_answers((project / ANSWERS).read_bytes()))
 
 
 def tell(found: Report) -> None:
     """Print what an update did, and on standard error what it leaves to be seen to."""
     print("Changed:", *found.changed, sep="\n", flush=True)
-    blocks: list[tuple[str, list[str], str]] = [
+    deleted = [
+        f"git show HEAD:./{shlex.quote(path)}" + (f"   ({place} has taken its place)" if place else "")
+        for path, place in found.deleted.items()
+    ]
+    advice = (
+        "The template has these files no more, and git has them: bring over what you still need, then: git add --all"
+    )
+    if any(path.startswith(OF_0) for path in found.deleted):
+        advice += (
+            "\nWhat docker/ and scripts/ did, .couplet/ does, and nothing in it is yours to edit:"
+            "\nwhat the image needs goes into the Dockerfile, what you type into the Makefile."
+        )
+    for heading, lines, then in (
         (
             "Conflicts, where you and the template changed the same lines:",
             found.conflicts,
             "In each file, look for <<<<<<< and keep what is right, then: git add FILE",
         ),
+        ("Deleted, with your edits:", deleted, advice),
         (
-            "Deleted, with your edits:",
-            [
-                f"git show HEAD:./{shlex.quote(path)}" + (f"   its place now: {place}" if place else "")
-                for path, place in found.deleted.items()
-            ],
-            "The template no longer has these files. git has them: bring over what you still need, then: git add --all\n"
-            "(In .couplet/ nothing is yours to edit: what the image needs belongs into Dockerfile, what you type into Makefile.)",
-        ),
-        (
-            "Not in git, since .gitignore matches them (every clone would lack them, and its build fail):",
+            "Not in git, since .gitignore matches them, so that no clone could be built:",
             [f"git add --force {shlex.quote(path)}" for path in found.ignored],
             "",
         ),
-        ("Yours, and alone now in folders that the template has left:", found.left, "Move them where they belong."),
-    ]
-    for heading, lines, advice in blocks:
+        ("Yours, and left alone in folders that the template has no file in any more:", found.left, ""),
+    ):
         if lines:
-            print(f"\n{heading}", *(f"  {line}" for line in lines), *filter(None, [advice]), sep="\n", file=sys.stderr)
+            print(
+                f"\n{heading}", *(f"  {line}" for line in lines), *([then] if then else []), sep="\n", file=sys.stderr
+            )
     if not found.clean:
         print(f"\nOr take the whole update back: {BACK}", file=sys.stderr)
 
@@ -188,10 +195,10 @@ def template_folder(project: Path) -> str:
     """Return the folder of this machine that the template is in, '' where it is elsewhere. Raises UserError for ssh."""
     if not (project / ANSWERS).exists():
         raise UserError(
-            f"There is no {ANSWERS} here, which holds the template's address and your answers.\n"
+            f"There is no {ANSWERS} here, which has the template's address and your answers.\n"
             f"Bring it back: git checkout HEAD -- {ANSWERS}"
         )
-    address = str(read_answers((project / ANSWERS).read_text())["_src_path"])
+    address = str(read_answers((project / ANSWERS).read_bytes())["_src_path"])
     if address.startswith(("git@", "ssh:", "git+ssh:")):
         raise UserError(
             f"The template's address is {address} (_src_path in {ANSWERS}), and the container has no ssh.\n"
@@ -205,33 +212,43 @@ def copier_program(*arguments: str) -> int:
     return subprocess.run([sys.executable, "-m", "copier", *arguments]).returncode
 
 
+def update(project: Path, options: list[str]) -> int:
+    """Bring in the newest template, and tell what came of it. Returns 1 where somebody has to see to something."""
+    if pending(project):
+        tell(report(project))
+        raise UserError(
+            "This update is not committed yet. See to what it leaves, commit, and then run `make update` again."
+        )
+    # On a terminal it asks what is new. Quiet, since its closing words know less than the report.
+    if copier_program("update", "--quiet", "--skip-answered" if sys.stdin.isatty() else "--defaults", *options):
+        raise UserError("There was no update: the reason stands above.")
+    found = report(project)
+    if not found.changed and found.clean:
+        print("Nothing has changed: this is what the template makes of your answers.")
+        return 0
+    tell(found)
+    if found.clean:
+        print("\nLook at it (git diff HEAD), then: make env-update build test")
+    return 0 if found.clean else 1
+
+
 def main(arguments: list[str]) -> int | None:
     """Do one task in the current folder."""
-    parser = argparse.ArgumentParser(prog="couplet update", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="couplet update", description="Copier, and what its update leaves to be seen to."
+    )
     parser.add_argument("task", choices=["update", "check", "report", "folder"])
     parser.add_argument("options", nargs=argparse.REMAINDER, help="options of `copier update`")
     given = parser.parse_args(arguments)
     project = Path.cwd()
+    folder = template_folder(project)
     if given.task == "folder":
-        print(template_folder(project))
-        return 0
-    if given.task == "check":
+        print(folder)
+    elif given.task == "check":
         return copier_program("check-update", *given.options)
-    if given.task == "update":
-        template_folder(project)
-        if pending(project):
-            tell(report(project))
-            raise UserError(
-                "The update above is not committed yet. See to what it leaves, commit, and only then update again."
-            )
-        # on a terminal it asks only what is new
-        if copier_program("update", "--skip-answered" if sys.stdin.isatty() else "--defaults", *given.options):
-            raise UserError("There was no update: the reason stands above.")
-    found = report(project)
-    if given.task == "report" and found.clean:
-        return 0
-    if found.changed or not found.clean:
+    elif given.task == "update":
+        return update(project, given.options)
+    elif not (found := report(project)).clean:
         tell(found)
-    else:
-        print("Nothing has changed: this is what the template makes of your answers.")
-    return 0 if found.clean else 1
+        return 1
+    return 0

@@ -86,6 +86,12 @@ fi
 # Labels, and the base images of base-images.lock. An image of this project alone has them, not a step on the way.
 case "$bake$arguments" in
     yes* | *" --tag "*)
+        # An update from 0.x ran the scripts of 0.x, which do not say which of the files that it deleted had edits: said here, until
+        # the deletion of one that all of them had is in git's index.
+        if [ -n "$(git ls-files --deleted -- scripts/update.sh 2> /dev/null)" ] && ! "$here/update.sh" report; then
+            echo "This looks once at what an update from 0.x has deleted. Seen to? git add --all, then run the same command again." >&2
+            exit 1
+        fi
         facts=$("$here/python.sh" facts)
         revision=$(git rev-parse --verify --quiet HEAD 2> /dev/null || :)
         # what differs from the commit, and code that git does not know and the image gets
