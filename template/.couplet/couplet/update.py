@@ -118,9 +118,22 @@ def report(project: Path) -> Report:
         changed=status.decode(errors="replace").splitlines(),
         conflicts=names(git(project, *diff, "--diff-filter=U", "--", ".")),
         deleted={path: successor(path, are - were) for path in edited},
-        ignored=ignored,
+        ignored=gathered(project, ignored),
         left=left_behind(names(git(project, "ls-files", "-z", "--", ".")), were, are),
     )
+
+
+def gathered(project: Path, paths: list[str]) -> list[str]:
+    """Return paths, and in place of all the files that a folder has the folder."""
+    found: dict[str, None] = {}
+    for path in map(PurePosixPath, paths):
+        for folder in reversed(path.parents[:-1]):
+            inside = (file.relative_to(project).as_posix() for file in (project / folder).rglob("*") if file.is_file())
+            if all(file in paths for file in inside):
+                path = folder
+                break
+        found[str(path)] = None
+    return list(found)
 
 
 def successor(path: str, new: set[str]) -> str:
