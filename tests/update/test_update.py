@@ -8,7 +8,6 @@ from pathlib import Path
 
 import copier
 import pytest
-
 from couplet.errors import UserError
 from couplet.update import gathered, left_behind, main, pending, report, successor, template_folder
 
@@ -218,8 +217,9 @@ def test_an_address_that_the_container_cannot_use_is_refused_by_name(tmp_path):
 def run(project: Path, monkeypatch, *words: str) -> int | None:
     """Call the verb in a project, with no terminal."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr("sys.stdin", open(os.devnull))
-    return main(list(words))
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        return main(list(words))
 
 
 def test_the_exit_code_is_1_where_somebody_has_to_see_to_something(project, monkeypatch, capfd):
