@@ -14,7 +14,7 @@ from tests.harness import template
 from tests.harness.project import Project
 from tests.harness.variants import Variant
 
-SHELL = ("entrypoint.sh", "postBuild", "scripts/*.sh", "docker/*.sh")
+SHELL = ("entrypoint.sh", "postBuild", ".couplet/**/*.sh")
 TARGETS = [
     "help",
     "build",
@@ -34,6 +34,7 @@ TARGETS = [
     "publish",
     "update",
     "update-check",
+    "doctor",
     "docker-prune",
 ]
 
@@ -103,7 +104,7 @@ def test_the_shell_files_are_sound(rendered, variant):
 
 
 def test_the_python_files_are_sound(rendered, variant):
-    """By the rules that the project itself is given, since `make lint` looks at docker/ too."""
+    """By the rules that the project itself is given, which say nothing of the template's own files."""
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
         done = subprocess.run([*command, "--no-cache"], cwd=rendered(variant).path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
@@ -135,7 +136,7 @@ def test_the_kernel_comes_and_goes_with_its_answer(rendered, variant):
 
 
 def test_scripts_can_be_run(rendered, variant):
-    for file in [rendered(variant).path / "entrypoint.sh", *(rendered(variant).path / "scripts").glob("*.sh")]:
+    for file in [rendered(variant).path / "entrypoint.sh", *(rendered(variant).path / ".couplet/host").glob("*.sh")]:
         assert file.stat().st_mode & 0o111, f"{file.name} has no run bit"
 
 
@@ -156,17 +157,19 @@ def stages(dockerfile: str) -> dict[str, str]:
 
 def test_the_tools_stages_hold_nothing_of_a_project(template_repository, tmp_path):
     """So all projects of a machine share their layers."""
-    ours, other = (
-        stages((template.render(template_repository, tmp_path / name, {"project_name": name}) / "Dockerfile").read_text())
-        for name in ("Sea Ice", "Snow Depth")
-    )
-    for stage in ("conda-base", "installers", "tools", "poetry", "copier", "pip-audit"):
+    projects = [template.render(template_repository, tmp_path / name, {"project_name": name}) for name in ("Sea Ice", "Snow Depth")]
+    ours, other = (stages((project / "Dockerfile").read_text()) for project in projects)
+    tasks, others = (stages((project / ".couplet/tasks.Dockerfile").read_text()) for project in projects)
+    for stage in ("conda-base", "couplet", "tools", "poetry"):
         assert ours[stage] == other[stage], stage
-    assert ours["conda-env"] != other["conda-env"], "the twin: a stage that holds the project's name"
+    assert ours["conda-env"] != other["conda-env"], "the negative control: a stage that holds the project's name"
+    assert tasks == others
+    for stage in ("couplet", "tools", "poetry"):
+        assert tasks[stage] == ours[stage], f"{stage}: made twice, once for the image and once for its locks"
 
 
 SECRETS = {"pip_conf", "poetry_auth", "ca", "netrc", "proxies"}
-INSTALLS = re.compile(r"/(install_poetry|saturn)\.py ")
+INSTALLS = re.compile(r"(couplet(\.sh)? install-pypi|saturn/root\.py|couplet\.sh saturn) ")
 
 
 def without_secrets(dockerfile: str) -> list[tuple[str, list[str]]]:

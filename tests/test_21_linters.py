@@ -80,23 +80,21 @@ def steps(pipeline: dict) -> list[tuple[str, str]]:
 def targets(project: Path, files: list[str]) -> str:
     """`make -n` of each target: no error, and not a word on standard error."""
     problems = []
-    phony = re.search(r"^\.PHONY: (.*)$", (project / "Makefile").read_text(), re.M).group(1).split()
-    # without a kernel there is no lab, though .PHONY names it
-    defined = [name for name in phony if re.search(rf"^{name}:", (project / "Makefile").read_text(), re.M)]
+    defined = re.findall(r"^([a-z-]+):(?! PORT)", (project / "Makefile").read_text(), re.M)
     assert len(defined) > 10
     for name in defined:
         done = subprocess.run(["make", "-n", "--warn-undefined-variables", name], cwd=project, capture_output=True, text=True)
         noise = [line for line in done.stderr.splitlines() if "undefined variable" not in line or not any(
-            f"'{free}'" in line for free in ("CMD", "ARGS", "PKG", "ALL", "TO", "TAGS", "MAKECMDGOALS"))]  # fmt: skip
+            f"'{free}'" in line for free in ("CMD", "ARGS", "PKG", "ALL", "TO", "TAGS", "TARGETS", "MAKECMDGOALS"))]  # fmt: skip
         if done.returncode or noise:
             problems.append(f"make -n {name} ended with {done.returncode}: {' '.join(noise)}")
     return "\n".join(problems)
 
 
 LINTERS: dict[str, tuple[list[str], Linter]] = {
-    "hadolint": (["Dockerfile", "Dockerfile.saturn"], command("hadolint", "--no-color")),
+    "hadolint": (["Dockerfile", "Dockerfile.saturn", ".couplet/tasks.Dockerfile"], command("hadolint", "--no-color")),
     "shellcheck": (
-        ["entrypoint.sh", "postBuild", "scripts/*.sh", "docker/*.sh"],
+        ["entrypoint.sh", "postBuild", ".couplet/**/*.sh"],
         command("shellcheck", "-x", "--exclude=SC1090,SC1091"),
     ),
     "ruff check": (["**/*.py", "**/*.ipynb"], command("ruff", "check", "--no-cache")),
@@ -108,7 +106,7 @@ LINTERS: dict[str, tuple[list[str], Linter]] = {
     "Renovate schema": (["renovate.json"], schema("renovate")),
     "compose schema": (["compose.yaml"], schema("compose-spec")),
     "pre-commit": ([".pre-commit-config.yaml"], command("pre-commit", "validate-config")),
-    "house style": (["*", "docker/*", "scripts/*", "src/**/*", "tests/*", "notebooks/*"], house_style),
+    "house style": (["*", ".couplet/**/*", "src/**/*", "tests/*", "notebooks/*"], house_style),
     "make": (["Makefile"], targets),
 }
 """Name -> the files that it looks at, and the linter."""
@@ -145,9 +143,9 @@ def test_a_linter_is_content_with_every_pair_of_choices(covered, name):
 
 FAULTS = {
     "hadolint": ("Dockerfile", "WORKDIR /work", "WORKDIR work"),
-    "shellcheck": ("scripts/report.sh", "set -eu\n", "set -eu\nrm $1/*\n"),
-    "ruff check": ("docker/errors.py", '"""\n', '"""\nimport os\n'),
-    "ruff format": ("docker/errors.py", '"""\n', '"""\nx = [1,2]\n'),
+    "shellcheck": (".couplet/host/report.sh", "set -eu\n", "set -eu\nrm $1/*\n"),
+    "ruff check": ("tests/test_analysis.py", '"""\n', '"""\nimport os\n'),
+    "ruff format": ("tests/test_analysis.py", '"""\n', '"""\nx = [1,2]\n'),
     "workflow schema": (".github/workflows/ci.yml", "runs-on:", "run-on:"),
     "zizmor": (".github/workflows/ci.yml", "@08c6903cd8c0fde910a37f88322edcfb5dd907a8 #", "@v5 #"),
     "GitLab schema": (".gitlab-ci.yml", "  stage: test", "  stages: test"),
@@ -155,7 +153,7 @@ FAULTS = {
     "Renovate schema": ("renovate.json", '"enabled": false', '"enabled": "no"'),
     "compose schema": ("compose.yaml", "    image:", "    images:"),
     "pre-commit": (".pre-commit-config.yaml", "    rev: v6.0.0\n", ""),
-    "house style": ("scripts/report.sh", "set -eu\n", "set -eu\nif true; then\n\ttrue\nfi\n"),
+    "house style": (".couplet/host/report.sh", "set -eu\n", "set -eu\nif true; then\n\ttrue\nfi\n"),
     "make": ("Makefile", "build-dev: locks\n", "build-dev: locks nowhere\n"),
 }
 
@@ -217,7 +215,7 @@ def test_a_new_advisory_stops_no_change_that_moves_no_lock(covered):
     github = next(path for given, path in covered if given["ci"] == "github") / ".github/workflows"
     begins = yaml.safe_load((github / "audit.yml").read_text())[True]  # YAML 1.1 reads `on`
     assert begins.keys() == {"schedule", "workflow_dispatch", "pull_request"}
-    assert {"poetry.lock", "conda-lock.yml"} <= set(begins["pull_request"]["paths"])
+    assert {"poetry.lock", "conda.lock"} <= set(begins["pull_request"]["paths"])
     assert "audit" not in (github / "ci.yml").read_text()
 
     gitlab = next(path for given, path in covered if given["ci"] == "gitlab")
@@ -227,7 +225,7 @@ def test_a_new_advisory_stops_no_change_that_moves_no_lock(covered):
     schedule, request = job["rules"]
     assert "schedule" in schedule["if"] and "allow_failure" not in schedule and len(schedule) == 1
     assert "merge_request" in request["if"] and request["allow_failure"]
-    assert {"poetry.lock", "conda-lock.yml"} <= set(request["changes"])
+    assert {"poetry.lock", "conda.lock"} <= set(request["changes"])
     for other in ("test", "publish"):
         first = pipeline[other]["rules"][0]
         assert "schedule" in first["if"] and first["when"] == "never", f"the night's pipeline would {other}, too"

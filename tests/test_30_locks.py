@@ -225,7 +225,7 @@ def solved(render, request) -> Project:
     """A project of each kind, locked, whose solver is a few lines of shell: what is tested is what comes after it."""
     platforms = {"platforms": ["linux-64", "osx-arm64"]} if request.param == "conda-poetry" else {}
     project = render(environment=request.param, **platforms)
-    (project.path / "scripts/docker-build.sh").write_text(SOLVER)
+    (project.path / ".couplet/host/docker-build.sh").write_text(SOLVER)
     project.make("env-update")
     assert check(project).returncode == 0 and left(project) == []
     return project

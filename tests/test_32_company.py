@@ -77,9 +77,9 @@ def project(small: Project, tmp_path: Path) -> Project:
 
 
 def build(project: Project, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess:
-    """Run `scripts/docker-build.sh` as make does, showing all of the steps."""
+    """Run `.couplet/host/docker-build.sh` as make does, showing all of the steps."""
     return subprocess.run(
-        ["scripts/docker-build.sh", "--progress=plain", *words, "."], cwd=project.path, env={**os.environ, **environment},
+        [".couplet/host/docker-build.sh", "--progress=plain", *words, "."], cwd=project.path, env={**os.environ, **environment},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
     )  # fmt: skip
 
@@ -454,7 +454,7 @@ def test_a_file_is_found_where_its_tool_looks_and_in_that_order(render, sources,
     environment["DOCKER_CONFIG"] = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
 
     def found() -> str | None:
-        words = ["scripts/docker-build.sh", "bake", "--print"]
+        words = [".couplet/host/docker-build.sh", "bake", "--print"]
         shown = subprocess.run(words, cwd=project.path, env=environment, check=True, capture_output=True, text=True).stdout
         targets = [target.get("secret", ()) for target in json.loads(shown)["target"].values()]
         [files] = {tuple(secret["src"] for secret in secrets if secret["id"] == name) for secrets in targets}

@@ -325,7 +325,7 @@ def test_a_builder_that_lost_its_way_is_asked_once_more(project, tmp_path, case)
     words, fresh = LOST[case]
     program = lost(tmp_path, words, 1)
     # a stage that is soon made, without the cache too
-    command = [project.path / "scripts/docker-build.sh", "--target", "conda-list", "--quiet", "."]
+    command = [project.path / ".couplet/host/docker-build.sh", "--target", "conda-list", "--quiet", "."]
     path = {**os.environ, "PATH": f"{program}:{os.environ['PATH']}"}
     done = subprocess.run(command, cwd=project.path, env=path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and words in done.stderr and "; once more" in done.stderr, done

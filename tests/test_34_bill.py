@@ -85,7 +85,7 @@ def test_the_same_locks_make_the_same_bill_and_others_another(billed, copy_of):
     lock = (other.path / "poetry.lock").read_text()
     changed = re.sub(r'(file = "[^\n]*sha256:)(\w{64})', lambda m: m[1] + m[2][::-1], lock)
     (other.path / "poetry.lock").write_text(changed)
-    done = ["scripts/docker-build.sh", "--quiet", "--target", "sbom", "--output", "type=local,dest=report", "."]
+    done = [".couplet/host/docker-build.sh", "--quiet", "--target", "sbom", "--output", "type=local,dest=report", "."]
     subprocess.run(done, cwd=other.path, check=True, capture_output=True)
     fresh = json.loads((other.path / "report/sbom.cdx.json").read_text())
     assert fresh["serialNumber"] != json.loads(text)["serialNumber"]

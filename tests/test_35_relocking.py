@@ -224,7 +224,7 @@ def poetry_image(locked: Project):
     """The stage that has conda and Poetry and no environment."""
     name = f"{locked.images}:poetry"
     subprocess.run(
-        ["scripts/docker-build.sh", "--quiet", "--target", "poetry", "--tag", name, "."],
+        [".couplet/host/docker-build.sh", "--quiet", "--target", "poetry", "--tag", name, "."],
         cwd=locked.path,
         check=True,
         env={**os.environ},

@@ -24,9 +24,9 @@ FOUND, USAGE, UNAVAILABLE = 1, 64, 69
 
 
 def audit(project: Project, address: str, **variables: str) -> tuple[int, str]:
-    """Run scripts/audit.sh, as make does; return its exit code and what it printed after the build."""
+    """Run .couplet/host/audit.sh, as make does; return its exit code and what it printed after the build."""
     done = subprocess.run(
-        ["scripts/audit.sh"], cwd=project.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [".couplet/host/audit.sh"], cwd=project.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "PIP_AUDIT_OSV_URL": address, **variables}, text=True, timeout=600,
     )  # fmt: skip
     assert "Traceback" not in done.stdout, done.stdout[-4000:]

@@ -73,7 +73,7 @@ def cached(project: Project) -> Project:
 
 def to_cache(project: Project) -> None:
     """Run all steps, and export nothing."""
-    build = ["scripts/docker-build.sh", "--target", "runtime", "--output", "type=cacheonly", "."]
+    build = [".couplet/host/docker-build.sh", "--target", "runtime", "--output", "type=cacheonly", "."]
     subprocess.run(build, cwd=project.path, check=True, capture_output=True, stdin=subprocess.DEVNULL)
 
 
@@ -148,7 +148,7 @@ def test_an_engine_that_is_killed_in_a_build(second, project):
 def test_an_engine_that_is_killed_is_a_riddle_without_our_words(second, project):
     """The twin of the above."""
     for _ in range(2):
-        edit(project, "scripts/docker-build.sh", '    explain "$@"\n', "")
+        edit(project, ".couplet/host/docker-build.sh", '    explain "$@"\n', "")
     touch(project, "docker/install_conda.py")
     make = Make(project, "build")
     make.until("install_conda.py")
@@ -255,7 +255,7 @@ def test_a_disk_that_is_full_in_the_export(second, cached):
     with Session([*second.inside, "sh", "-c", make, "sh", str(cached.path)]) as terminal:
         assert FULL in re.sub(r"\s+", " ", terminal.until(r"Error \d"))
     # the twin: without our own words it is a path in BuildKit's
-    script = cached.path / "scripts/docker-build.sh"
+    script = cached.path / ".couplet/host/docker-build.sh"
     whole = script.read_text()
     assert whole.count('    explain "$@"\n') == 2
     script.write_text(whole.replace('    explain "$@"\n', ""))

@@ -105,7 +105,7 @@ def docker_build(project, stage: str):
     from tests.harness.project import Done
 
     done = subprocess.run(
-        ["scripts/docker-build.sh", "--target", stage, "."], cwd=project.path, env={**os.environ},
+        [".couplet/host/docker-build.sh", "--target", stage, "."], cwd=project.path, env={**os.environ},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     return Done(done.returncode, done.stdout)

@@ -30,7 +30,7 @@ def build(project: Project, stage: str, *options: str, fails: bool = False, **va
         # nobody looks at the image: none is made
         options = ("--output=type=cacheonly", *options)
     done = subprocess.run(
-        ["scripts/docker-build.sh", "--progress=plain", "--target", stage, *options, "."], cwd=project.path,
+        [".couplet/host/docker-build.sh", "--progress=plain", "--target", stage, *options, "."], cwd=project.path,
         env={**os.environ, **variables}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert bool(done.returncode) == fails, done.stdout[-6000:]

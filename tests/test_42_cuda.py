@@ -163,7 +163,7 @@ def test_make_passes_what_is_decided_to_docker(cuda):
     """No GPU here, so that the options arrive is seen by what Docker says of them; without them the same command works."""
 
     def ran(**variables: str) -> Done:
-        words = ["scripts/docker-run.sh", cuda.runtime, "true"]
+        words = [".couplet/host/docker-run.sh", cuda.runtime, "true"]
         done = subprocess.run(words, cwd=cuda.path, env={**os.environ, **variables}, capture_output=True, text=True)
         return Done(done.returncode, done.stdout + done.stderr)
 

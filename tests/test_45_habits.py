@@ -8,7 +8,7 @@ from tests.harness.container import running
 from tests.test_35_relocking import secrets
 
 USER = ("--user", "4321:4321", "--group-add", "0")
-"""A user whom the image does not know, as scripts/docker-run.sh runs it."""
+"""A user whom the image does not know, as .couplet/host/docker-run.sh runs it."""
 
 FILES = r"""
 import glob, hashlib, json, sys

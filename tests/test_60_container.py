@@ -187,7 +187,7 @@ def test_for_rootless_docker_you_are_root_inside(built, tmp_path, rootless):
     programs = {"docker": ENGINE.format(docker=shutil.which("docker"))} if rootless else {}
     path = {**os.environ, "PATH": in_front(tmp_path, id="echo 4321", **programs)}
     code = "import os; print(os.getuid(), os.getgid())"
-    command = [built.path / "scripts/docker-run.sh", built.runtime, "python", "-c", code]
+    command = [built.path / ".couplet/host/docker-run.sh", built.runtime, "python", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == (["0", "0"] if rootless else ["4321", "4321"]), done
     # the twin: no script says by itself who a container is

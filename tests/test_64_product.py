@@ -211,7 +211,7 @@ def poetrys_half_again(project, tag: str, namespace: str) -> str:
     """Make Poetry's half anew with the builder's caches of that namespace (a new one is empty); returns the image."""
     again = ["--no-cache-filter", "poetry-packages", "--build-arg", f"BUILDKIT_CACHE_MOUNT_NS={namespace}"]
     again += ["--target", "poetry-packages", "--tag", f"{project.images}:{tag}", "."]
-    done = subprocess.run(["scripts/docker-build.sh", *again], cwd=project.path, capture_output=True, text=True)
+    done = subprocess.run([".couplet/host/docker-build.sh", *again], cwd=project.path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return f"{project.images}:{tag}"
 
@@ -289,7 +289,7 @@ CONDAS_LAYER = re.compile(r"^#(\d+) \[conda-env \d+/\d+\] RUN .*install_conda", 
 
 def condas_layer_is_kept(project) -> bool:
     """Whether a build takes conda's half from the cache."""
-    command = ["scripts/docker-build.sh", "--progress=plain", "--target", "poetry-packages", "."]
+    command = [".couplet/host/docker-build.sh", "--progress=plain", "--target", "poetry-packages", "."]
     done = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return f"\n#{CONDAS_LAYER.search(done.stderr)[1]} CACHED\n" in done.stderr
@@ -381,7 +381,7 @@ def test_the_report_sees_what_is_added(with_conda, tmp_path):
     """The twin: 20 MB in the image are 20 MB more in the report, and what conda does not record is not conda's."""
     change = f"USER root\nRUN head -c 20000000 /dev/urandom > /opt/ballast && rm {with_conda.prefix}/conda-meta/scipy-*.json"
     with derived(with_conda.runtime, change) as image:
-        script = str(with_conda.path / "scripts/report.sh")
+        script = str(with_conda.path / ".couplet/host/report.sh")
         (tmp_path / "docker").symlink_to(with_conda.path / "docker")
         shown = subprocess.run(
             [script, image, with_conda.prefix, "x"], cwd=tmp_path, check=True, capture_output=True, text=True

@@ -22,9 +22,9 @@ INSTALLS = ("install_conda.py", "install_poetry.py", "verify.py")
 
 
 def bake(project: Project, *words: str, **variables: str) -> subprocess.CompletedProcess:
-    """Run scripts/docker-build.sh bake, as the Makefile does."""
+    """Run .couplet/host/docker-build.sh bake, as the Makefile does."""
     return subprocess.run(
-        ["scripts/docker-build.sh", "bake", *words], cwd=project.path, env={**os.environ, "IMAGE": project.images, **variables},
+        [".couplet/host/docker-build.sh", "bake", *words], cwd=project.path, env={**os.environ, "IMAGE": project.images, **variables},
         stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )  # fmt: skip
 
@@ -52,13 +52,13 @@ def entry(line: str) -> dict[str, str]:
 
 
 def test_bake_describes_what_make_builds(built):
-    """Stages and tags; labels, secrets and proxies as scripts/docker-build.sh finds them for a plain build."""
+    """Stages and tags; labels, secrets and proxies as .couplet/host/docker-build.sh finds them for a plain build."""
     targets = said(built)
     assert {name: (one["target"], one["tags"]) for name, one in targets.items()} == {
         "runtime": ("runtime", [built.runtime]), "dev": ("dev", [built.dev])
     }  # fmt: skip
     labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", built.runtime).stdout)
-    script = (built.path / "scripts/docker-build.sh").read_text()
+    script = (built.path / ".couplet/host/docker-build.sh").read_text()
     files = {"pip_conf": "PIP_CONFIG_FILE", "condarc": "CONDARC", "ca": "SSL_CERT_FILE"}
     for target in targets.values():
         arguments = target["args"]
@@ -98,7 +98,7 @@ def test_a_secret_a_mirror_and_a_cache_reach_every_target(built, tmp_path):
 
 def test_an_answer_gives_the_platforms(render):
     folder = render(platforms=["linux-64", "linux-aarch64", "osx-arm64"]).path
-    words = ["docker", "buildx", "bake", "--file", "docker-bake.hcl", "--print", "platforms"]
+    words = ["docker", "buildx", "bake", "--file", ".couplet/bake.hcl", "--print", "platforms"]
     shown = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
     assert json.loads(shown)["target"]["platforms"]["platforms"] == ["linux/amd64", "linux/arm64"]
 
@@ -113,8 +113,8 @@ def test_bake_builds_the_images_that_make_builds(built, copy_of):
     project.make("bake")
     assert {image: id_of(image) for image in before} == before
     # the twin: another label, another image
-    (project.path / "docker-bake.hcl").write_text(
-        (project.path / "docker-bake.hcl")
+    (project.path / ".couplet/bake.hcl").write_text(
+        (project.path / ".couplet/bake.hcl")
         .read_text()
         .replace('["type=docker"]', '["type=docker"]\n    labels = { other = "x" }', 1)
     )

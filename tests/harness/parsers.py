@@ -138,9 +138,11 @@ PARSERS: list[tuple[str, Callable[[str], Any]]] = [
     ("*.py", of_python),
     ("*.csv", of_csv),
     ("*/templates/*.html", of_page),
-    ("docker/*.txt", of_hashes),
+    (".couplet/pins/*.txt", of_hashes),
     ("Dockerfile", of_dockerfile),
     ("Dockerfile.*", of_dockerfile),
+    ("*.Dockerfile", of_dockerfile),
+    ("MANIFEST", of_lines),
     (".editorconfig", of_editorconfig),
     ("*.hcl", of_hcl),
     # make, shellcheck, git and docker read these themselves (test_20, test_21); people read the last

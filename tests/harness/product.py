@@ -11,13 +11,15 @@ import itertools
 import json
 import operator
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import pathspec
 import yaml
 from allpairspy import AllPairs
 from jinja2 import meta
@@ -35,6 +37,12 @@ CASTS = {
     "yaml": lambda value: yaml.safe_load(value) if isinstance(value, str) else value,
     "json": lambda value: json.loads(value) if isinstance(value, str) else value,
 }
+
+
+@lru_cache(maxsize=None)
+def matches(pattern: str, path: str) -> bool:
+    """Whether a pattern of `_exclude` leaves a path out, as Copier asks: itself or a folder that it lies in."""
+    return pathspec.PathSpec.from_lines("gitignore", [pattern]).match_file(path)
 
 
 class Refused(ValueError):
@@ -159,8 +167,14 @@ class Product:
             undefined=undefined, extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"], **operations
         )
         self.questions = {name: Question(self.environment, name, details) for name, details in template.questions(root).items()}
+        self.exclude = [Piece(self.environment, pattern) for pattern in settings["_exclude"]]
         self.sources = [self._source(path) for path in sorted(self.folder.rglob("*")) if path.is_file()]
-        self.always = {name: content for name, path, content in self.sources if not path.names and isinstance(content, File)}
+        patterns = [word for text in settings["_exclude"] for word in re.findall(r"%}(.+?){%", text)]
+        self.always = {
+            name: content
+            for name, path, content in self.sources
+            if not path.names and isinstance(content, File) and not any(matches(pattern, name) for pattern in patterns)
+        }
         self.sometimes = [source for source in self.sources if source[0] not in self.always]
 
     def _source(self, path: Path) -> tuple[str, Piece, Piece | File]:
@@ -176,6 +190,7 @@ class Product:
     def axes(self) -> dict[str, list[Any]]:
         """Question -> its choices, the default first: what is asked, and read by more than a `when`."""
         read = {name for _, path, content in self.sources for name in (*path.names, *getattr(content, "names", ()))}
+        read |= {name for pattern in self.exclude for name in pattern.names}
         read |= {name for question in self.questions.values() for piece in question.pieces(when=False) for name in piece.names}
         return {
             name: _levels(question)
@@ -223,9 +238,10 @@ class Product:
     def files(self, answers: Answers) -> dict[str, File]:
         """Path -> file, but for the answers file, which is Copier's own. Raises AssertionError where two have one path."""
         found = dict(self.always)
+        left_out = [pattern for piece in self.exclude if (pattern := piece(answers))]
         for name, path, content in self.sometimes:
             where = path(answers)
-            if where == ANSWERS_FILE or "" in where.split("/"):
+            if where == ANSWERS_FILE or "" in where.split("/") or any(matches(pattern, where) for pattern in left_out):
                 continue
             assert where not in found, f"{name} is one of two templates that both render {where}"
             found[where] = content if isinstance(content, File) else self._file(content(answers), content.runs)

@@ -45,7 +45,8 @@ add() {
 $2
 "
 }
-words= arguments=" $* "
+words=""
+arguments=" $* "
 
 home=${HOME:-/nonexistent} config=${XDG_CONFIG_HOME:-${HOME:-/nonexistent}/.config} support="Library/Application Support"
 # NAME and the places of a file: the first that can be read becomes the secret of that name.
@@ -83,15 +84,19 @@ if [ -n "$PROXIES" ]; then
 fi
 [ -z "${REGISTRY-}" ] || add --build-arg "REGISTRY=${REGISTRY%/}/"
 
-# Labels, and the base images of base-images.lock. An image of this project alone has them, not a step on the way.
+# An update from 0.x ran the scripts of 0.x, which do not say which of the files that they deleted had edits. It is said before an
+# image is built, until git's index has the deletion of a file that every project of 0.x had.
 case "$bake$arguments" in
     yes* | *" --tag "*)
-        # An update from 0.x ran the scripts of 0.x, which do not say which of the files that it deleted had edits: said here, until
-        # the deletion of one that all of them had is in git's index.
         if [ -n "$(git ls-files --deleted -- scripts/update.sh 2> /dev/null)" ] && ! "$here/update.sh" report; then
             echo "This looks once at what an update from 0.x has deleted. Seen to? git add --all, then run the same command again." >&2
             exit 1
-        fi
+        fi ;;
+esac
+# Labels, and the base images of base-images.lock.
+case "$bake$arguments${FACTS-}" in
+    *no) ;; # asked for by python.sh, which would be asked for them
+    *)
         facts=$("$here/python.sh" facts)
         revision=$(git rev-parse --verify --quiet HEAD 2> /dev/null || :)
         # what differs from the commit, and code that git does not know and the image gets
@@ -156,5 +161,8 @@ elif [ "$code" -eq 137 ]; then
 elif [ "${free:-999999}" -lt 102400 ]; then
     echo "Docker's disk is full (\`docker system df\`). Images and locks are as they were. \`make docker-prune\` makes room: it deletes this" \
         "project's images and the unused cache. Then run the same command again." >&2
+elif [ -f base-images.lock ]; then
+    echo "base-images.lock pins the base images by digest. \`make pin-images\` takes what the tags mean today, where the registry has" \
+        "one of them no more." >&2
 fi
 exit "$code"

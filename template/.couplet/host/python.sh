@@ -8,5 +8,5 @@ for python in python3 python; do
         PYTHONPATH="${here%/*}" exec "$python" -BSs -m couplet "$@"
     fi
 done
-image=$("$here/docker-build.sh" --quiet --file .couplet/tasks.Dockerfile --target python)
+image=$(FACTS=no "$here/docker-build.sh" --quiet --file .couplet/tasks.Dockerfile --target python)
 exec docker run --rm --network none --volume "$PWD:/work:ro" "$image" "$@"
