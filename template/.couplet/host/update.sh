@@ -19,7 +19,8 @@ while ! [ -e "$top/.git" ]; do
     fi
     top=$(dirname "$top")
 done
-image=$("$here/docker-build.sh" --quiet --file .couplet/tasks.Dockerfile --target copier)
+# without labels: a pyproject.toml with conflicts has nothing to say of them
+image=$(FACTS=no "$here/docker-build.sh" --quiet --file .couplet/tasks.Dockerfile --target copier)
 user=$("$here/docker-user.sh")
 # Only the container has a reader of YAML. It names the template's folder, if it is one of this machine's.
 folder=$(docker run --rm --network none --user "$user" --volume "$top:$top:ro" --workdir "$PWD" "$image" folder)
