@@ -395,6 +395,17 @@ def test_a_new_package_name_names_the_edited_file_its_heir_and_what_stays_behind
     assert (project / "src/sea_ice/ice.py").exists()
 
 
+def test_a_file_of_the_users_own_is_not_taken_over(history, tmp_path):
+    """Where another answer brings a file of the same name, both are in a conflict."""
+    project = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, template.TAG)
+    own = Edit("src/sea_ice/web.py", "PAGE = 'mine'\n")
+    own.apply(project)
+    update.commit(project)
+    done = make_update(project, "update", "--vcs-ref=:current:", "--data", "app=flask")
+    assert done.returncode == 1 and "same lines:\n  src/sea_ice/web.py\n" in done.stdout
+    assert update.lost(project, [own]) == []
+
+
 IGNORING = {
     "a folder": (".*\n!.gitignore\n", ".couplet"),
     "a file": ("AGENTS.md\n", "AGENTS.md"),

@@ -176,6 +176,12 @@ def test_an_update_is_pending_until_it_is_committed(project):
     assert not pending(project)
 
 
+def test_a_project_without_a_commit_has_no_update_pending(template, tmp_path):
+    copier.run_copy(str(template), tmp_path / "project", defaults=True, quiet=True)
+    git(tmp_path / "project", "init", "--quiet")
+    assert not pending(tmp_path / "project")
+
+
 def test_another_address_of_the_template_is_no_update(project):
     text = (project / ".copier-answers.yml").read_text()
     (project / ".copier-answers.yml").write_text(text.replace("_src_path: ", "_src_path: /elsewhere"))

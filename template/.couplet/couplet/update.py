@@ -160,7 +160,10 @@ def pending(project: Path) -> bool:
     def compared(answers: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in answers.items() if name != "_src_path"}
 
-    committed = read_answers(git(project, "show", f"HEAD:./{ANSWERS}"))
+    try:
+        committed = read_answers(git(project, "show", f"HEAD:./{ANSWERS}"))
+    except UserError:
+        return False  # nothing is committed: Copier says what it needs
     return compared(committed) != compared(read_answers((project / ANSWERS).read_bytes()))
 
 
