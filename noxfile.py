@@ -136,15 +136,7 @@ def bases(session: nox.Session) -> None:
 
 @nox.session
 def tools(session: nox.Session) -> None:
-    """Refresh the hashes of the pinned tools in template/docker/*.txt from the versions in tools.toml."""
+    """Refresh the pinned tools in template/.couplet/pins/*.txt from the versions in tools.toml, and the MANIFEST."""
     install(session, "tools")
-    pins = nox.project.load_toml("tools.toml")
-    for name, requirements in pins.items():
-        # some are in template/docker, some in a folder beside it that only one environment gets
-        [file] = Path("template").glob(f"*docker*/{name}.txt")
-        source = Path(session.create_tmp(), f"{name}.in")
-        source.write_text("\n".join(f"{package}=={version}" for package, version in requirements.items()) + "\n")
-        session.run(
-            "uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes", "--no-header",
-            "--no-annotate", "--output-file", str(file.resolve()), str(source),
-        )  # fmt: skip
+    session.run("python", "-m", "tests.harness.pins")
+    session.run("python", "-m", "tests.harness.manifest")

@@ -155,18 +155,19 @@ def test_the_image_comes_out_of_whichever_builder_there_is(built, tmp_path):
     def asked(*words: str) -> str:
         log.unlink(missing_ok=True)
         subprocess.run(
-            [built.path / ".couplet/host/docker-build.sh", *words, "."], cwd=built.path, env=path, check=True, capture_output=True
+            [built.path / ".couplet/host/docker-build.sh", *words], cwd=built.path, env=path, check=True, capture_output=True
         )
         [line] = [line for line in log.read_text().splitlines() if line.startswith("buildx build ")]
         return line
 
+    sbom = ("--file", ".couplet/tasks.Dockerfile", "--target", "sbom")
     try:
         assert " --load " in asked("--target", "runtime", "--tag", name)
         container.docker("image", "inspect", name)
     finally:
         container.docker("image", "rm", "--force", name, check=False)
     # the twin: who says himself where it goes is not contradicted
-    assert "--load" not in asked("--target", "sbom", "--output", f"type=local,dest={tmp_path}/out")
+    assert "--load" not in asked(*sbom, "--output", f"type=local,dest={tmp_path}/out")
     assert (tmp_path / "out").is_dir()
 
 

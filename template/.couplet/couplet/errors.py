@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -35,4 +36,7 @@ def run(main: Callable[[], int | None]) -> None:
             f"Docker's disk has {free // 1_000_000} MB left. If that is why this failed: `make docker-prune` makes room on it.",
             file=sys.stderr,
         )
-    sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: a request of rattler's that is still under way would bring the interpreter down with a message of its own.
+    os._exit(code)

@@ -54,7 +54,9 @@ def pyproject(folder: Path) -> dict[str, Any]:
     try:
         return tomllib.loads((folder / "pyproject.toml").read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
-        raise UserError("pyproject.toml is missing. Take it from git again: git checkout HEAD -- pyproject.toml") from None
+        raise UserError(
+            "pyproject.toml is missing. Take it from git again: git checkout HEAD -- pyproject.toml"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"pyproject.toml is no TOML: {error}") from None
 
@@ -63,3 +65,9 @@ def table(document: dict[str, Any]) -> dict[str, Any]:
     """Return [tool.couplet] of a pyproject.toml, {} where there is none."""
     found = document.get("tool", {}).get("couplet", {})
     return found if isinstance(found, dict) else {}
+
+
+def version(document: dict[str, Any]) -> str:
+    """Return the version that a pyproject.toml gives, '' where it gives none (a dynamic one)."""
+    found = document.get("project", {}).get("version") or document.get("tool", {}).get("poetry", {}).get("version")
+    return found if isinstance(found, str) else ""

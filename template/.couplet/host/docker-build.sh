@@ -140,29 +140,55 @@ while [ "$typed" -gt 0 ]; do
     typed=$((typed - 1))
 done
 
+# Runs docker buildx; what it says is shown, and kept in $log. Its exit code is $code. On a terminal Docker draws its progress,
+# which nothing can listen in on.
+buildx() {
+    if [ -t 2 ]; then
+        docker buildx "$@" || code=$?
+        return
+    fi
+    {
+        code=$({
+            if docker buildx "$@" 2>&1 >&3 3>&- 4>&-; then echo 0 >&4; else echo "$?" >&4; fi | tee "$log" >&2 3>&- 4>&-
+        } 4>&1)
+    } 3>&1
+}
+# What a failure is that is none of the project's, and the way out.
+explain() {
+    again="then run the same command again: finished steps are kept, and images and locks are as they were."
+    if ! root=$(docker info --format '{{.DockerRootDir}}' 2> /dev/null); then
+        echo "The Docker engine stopped in the middle of this. Start Docker, $again"
+    elif tail -n 1 "$log" | grep -qE 'error reading from server|code = Unavailable'; then
+        echo "The Docker engine was stopped in the middle of this, and answers again. Wait until it is up, $again"
+    elif [ "$code" -eq 137 ]; then
+        echo "The docker command was killed in the middle of this, by somebody or for want of memory. See to that, $again"
+    elif grep -qiE 'no space left on device|disk quota exceeded' "$log" \
+        || [ "$(df -Pk "$root" 2> /dev/null | awk 'NR == 2 { print $4 }')" -lt 102400 ] 2> /dev/null; then
+        # of an export into this folder it may be this folder's disk
+        case " $* " in
+            *" type=local,"*) [ "$(df -Pk . | awk 'NR == 2 { print $4 }')" -ge 1024 ] || return 0 ;;
+        esac
+        echo "Docker's disk is full (\`docker system df\`). Images and locks are as they were. \`make docker-prune\` makes room: it deletes" \
+            "this project's images and the unused cache. Then run the same command again."
+    elif [ -f base-images.lock ]; then
+        echo "base-images.lock pins the base images by digest. \`make pin-images\` takes what the tags mean today, where the registry" \
+            "has one of them no more."
+    fi
+}
+
 code=0
+# where there is no room for a file, nothing is kept
+log=$(mktemp 2> /dev/null) || log=/dev/null
+[ "$log" = /dev/null ] || trap 'rm -f "$log"' EXIT
+trap 'exit 130' INT
 if [ -n "$bake" ]; then
-    docker buildx bake --file .couplet/bake.hcl "$@" || code=$?
+    buildx bake --file .couplet/bake.hcl "$@"
 else
     # Another builder than Docker's own would leave the image in its cache, and say so in a warning only.
     case " $* " in *" --output "* | *" --push "*) ;; *) set -- --load "$@" ;; esac
-    docker buildx build "$@" . || code=$?
+    buildx build "$@" .
 fi
-[ "$code" -ne 0 ] || exit 0
-
-# A failure that is none of the project's, and the way out.
-again="then run the same command again: finished steps are kept, and images and locks are as they were."
-root=$(docker info --format '{{.DockerRootDir}}' 2> /dev/null) || root=
-free=$(df -Pk "${root:-/nonexistent}" 2> /dev/null | awk 'NR == 2 { print $4 }')
-if [ -z "$root" ]; then
-    echo "The Docker engine stopped in the middle of this. Start Docker, $again" >&2
-elif [ "$code" -eq 137 ]; then
-    echo "The docker command was killed in the middle of this, by somebody or for want of memory. See to that, $again" >&2
-elif [ "${free:-999999}" -lt 102400 ]; then
-    echo "Docker's disk is full (\`docker system df\`). Images and locks are as they were. \`make docker-prune\` makes room: it deletes this" \
-        "project's images and the unused cache. Then run the same command again." >&2
-elif [ -f base-images.lock ]; then
-    echo "base-images.lock pins the base images by digest. \`make pin-images\` takes what the tags mean today, where the registry has" \
-        "one of them no more." >&2
+if [ "$code" -ne 0 ]; then
+    explain "$@" >&2
 fi
 exit "$code"

@@ -1,12 +1,15 @@
-"""conda's locks: the explicit conda-<platform>.lock that is installed."""
+"""conda's locks: conda.lock, with all that is known of each package, and the explicit ones that are installed."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from couplet.errors import UserError
+
+if TYPE_CHECKING:
+    from rattler import RepoDataRecord
 
 
 class Package(NamedTuple):
@@ -37,6 +40,71 @@ class Package(NamedTuple):
         return split_archive(self.file_name)
 
 
+class Record(NamedTuple):
+    """One package of conda.lock for one platform. `depends` are conda's names, `size` is in bytes (0: not known)."""
+
+    name: str
+    version: str
+    build: str
+    url: str
+    md5: str
+    sha256: str
+    depends: tuple[str, ...]
+    license: str
+    size: int
+    timestamp: int
+
+    @property
+    def package(self) -> Package:
+        """The package as an explicit lock has it."""
+        return Package(self.url, self.md5, self.sha256)
+
+
+def record(found: RepoDataRecord) -> Record:
+    """Return what is asked of a package's repodata. `timestamp` is in seconds since 1970 (0: not known)."""
+    return Record(
+        found.name.normalized,
+        str(found.version),
+        str(found.build),
+        found.url,
+        (found.md5 or b"").hex(),
+        (found.sha256 or b"").hex(),
+        tuple(re.split(r"[^\w.-]", need.rsplit("::", 1)[-1], maxsplit=1)[0] for need in found.depends),
+        found.license or "",
+        found.size or 0,
+        int(found.timestamp.timestamp()) if found.timestamp else 0,
+    )
+
+
+def repodata(path: Path) -> dict[str, dict[str, RepoDataRecord]]:
+    """Return {platform: {conda name: its repodata}} of a conda.lock, {} without one. Raises UserError if damaged."""
+    if not path.is_file():
+        return {}
+    from rattler import LockFile
+    from rattler.exceptions import ParseCondaLockError
+
+    try:
+        environment = LockFile.from_path(path).default_environment()
+    except ParseCondaLockError as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"{path.name} is damaged ({why}). Take it from git again, or run `make env-update`.") from None
+    platforms = environment.platforms() if environment else []
+    return {
+        platform.name: {
+            found.name.normalized: found
+            for found in (environment and environment.conda_repodata_records_for_platform(platform)) or []
+        }
+        for platform in platforms
+    }
+
+
+def records(path: Path) -> dict[str, dict[str, Record]]:
+    """Return {platform: {conda name: Record}} of a conda.lock, {} without one. Raises UserError for a damaged one."""
+    return {
+        platform: {name: record(found) for name, found in held.items()} for platform, held in repodata(path).items()
+    }
+
+
 def split_archive(file_name: str) -> tuple[str, str, str]:
     """Return (name, version, build) from the name of a conda package's archive."""
     name, version, build = re.sub(r"(\.conda|\.tar\.bz2)$", "", file_name).rsplit("-", 2)
@@ -52,7 +120,8 @@ def unlocked(here: str, platforms: list[str]) -> UserError:
     """Return the error of a machine of a platform that the project does not lock for."""
     command = f"--vcs-ref=:current: --data 'platforms=[{', '.join(sorted({*platforms, here}))}]'"
     return UserError(
-        f"platforms: this machine is {here}, and the project is locked for {', '.join(platforms)} alone. Commit what you have, then add\n"
+        f"platforms: this machine is {here}, and the project is locked for {', '.join(platforms)} alone. "
+        f"Commit what you have, then add\n"
         f'it to the platforms that .copier-answers.yml has: make update ARGS="{command}" && make env-update'
     )
 

@@ -1,9 +1,10 @@
 # shellcheck shell=sh
-# Sourced by every door into a container: the entry point, the shims in /usr/local/bin, bash -c,
-# login and interactive shells. POSIX sh, no `set`, no output: it must not change the shell it is in.
+# Sourced on every way into a container: the entry point, the shims, bash -c, login and interactive shells.
+# POSIX sh, no `set`, no output: it must not change the shell it is in.
 #
 #   NO_ACTIVATE=1        leaves everything as it is
-#   ACTIVATED_PREFIX     set once it is done, so that it is done once
+#   ACTIVATED_PREFIX     set once it is done, so that it is done once: an environment that was activated
+#                        since stays in front
 
 . /opt/activation/user.sh
 

@@ -1,14 +1,15 @@
 """Run the real activation once and write down what it does, as a script that takes no time.
 
-`. conda.sh && conda activate` starts Python and costs a fifth of a second; what it does for one
-environment is always the same. So it runs here, from a clean environment, activate.d scripts
-included, and its effect on the environment's variables becomes a static script. A second run, with a
-mark in each of those variables, tells which of them are lists that a script adds to, and which it leaves
-alone where they have a value.
+`. conda.sh && conda activate` starts Python and costs a fifth of a second; what it does for one environment is always
+the same. So it runs here, from a clean environment, activate.d scripts included, and its effect on the environment's
+variables becomes a static script. A second run, with a mark in each of those variables, tells which of them are lists
+that a script adds to, and which it leaves alone where they have a value.
 
-What a recorded activation cannot carry is what is not a variable: shell functions and aliases that
-an activate.d script defines, exported ones too (bash hands them on as variables that sh cannot name).
+What a recorded activation cannot carry is what is not a variable: shell functions and aliases that an activate.d script
+defines, exported ones too (bash hands them on as variables that sh cannot name).
 """
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -16,20 +17,16 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from errors import BuildError, run
+from couplet.errors import UserError
 
 MARK = "@before@"
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# What the shell itself sets, and what tells where conda is: that is the image's matter.
-LEAVE = {
-    "_",
-    "PWD",
-    "OLDPWD",
-    "SHLVL",
-    "PS1",
+LEAVE = {"_", "PWD", "OLDPWD", "SHLVL", "PS1"} | {
     "CONDA_EXE",
     "CONDA_PYTHON_EXE",
     "_CE_CONDA",
@@ -37,79 +34,94 @@ LEAVE = {
     "_CONDA_EXE",
     "_CONDA_ROOT",
 }
+"""What the shell itself sets, and what tells where conda is: that is the image's matter."""
 
 
-def variables(prefix, before, conda):
+class Activation(NamedTuple):
+    """What activating does: variables that it sets, that it sets where they are empty, and that it adds to.
+
+    In `lists`, MARK stands where the value that was there before goes.
+    """
+
+    fixed: dict[str, str]
+    defaults: dict[str, str]
+    lists: dict[str, str]
+
+
+def variables(prefix: Path, before: dict[str, str], conda: Path) -> dict[str, str]:
     """Return the environment after the real activation of `prefix`, started from `before` alone."""
     script = '. "$2/etc/profile.d/conda.sh" && conda activate "$1" && exec /usr/bin/env -0'
-    done = subprocess.run(
-        ["/bin/bash", "-c", script, "activate", prefix, conda], env=before, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise BuildError(f"`conda activate {prefix}` failed (exit code {done.returncode}):\n{done.stderr}")
+    command = ["/bin/bash", "-c", script, "activate", str(prefix), str(conda)]
+    done = subprocess.run(command, env=before, capture_output=True, text=True)
+    # conda's answer is a script. Where that is no good (a value with an apostrophe in etc/conda/env_vars.d is one
+    # reason), bash does half of it and goes on.
+    broken = re.search(r"eval: line \d+: .*", done.stderr)
+    if done.returncode or broken:
+        raise UserError(
+            f"`conda activate {prefix}` failed (exit code {done.returncode}):\n{done.stderr.strip()}\n"
+            "It runs the scripts of etc/conda/activate.d and sets the variables of etc/conda/env_vars.d and of "
+            "environment.yml (variables:)."
+        )
+    if MARK not in before.values():
+        print(done.stderr, end="", file=sys.stderr)
     return dict(item.split("=", 1) for item in done.stdout.split("\0") if item)
 
 
-def record(prefix, conda):
-    """Return ({variable: new value}, {variable: value if it has none}, {variable: value with MARK where its old one goes})."""
+def record(prefix: Path, conda: Path) -> Activation:
+    """Return what activating `prefix` does. Raises UserError where it fails or cannot be recorded."""
     clean = {"PATH": BASE_PATH, "HOME": os.environ["HOME"]}
     after = variables(prefix, clean, conda)
     changed = {k: v for k, v in after.items() if NAME.fullmatch(k) and k not in LEAVE and clean.get(k) != v}
-    marked = variables(
-        prefix, {**clean, **{k: MARK for k in changed if k != "PATH" and not k.startswith("CONDA_")}}, conda
-    )
+    marks = {key: MARK for key in changed if key != "PATH" and not key.startswith("CONDA_")}
+    marked = variables(prefix, {**clean, **marks}, conda)
     lists = {k: marked[k] for k in changed if MARK in marked.get(k, "") and marked[k] != MARK}
     defaults = {k: v for k, v in changed.items() if marked.get(k) == MARK}
     fixed = {k: v for k, v in changed.items() if k not in {*lists, *defaults, "PATH"}}
     front = after["PATH"].removesuffix(BASE_PATH)
     if front == after["PATH"]:
-        raise BuildError(
-            f"an activate.d script of {prefix} rewrites PATH instead of adding to it: {after['PATH']}"
-        )
-    return fixed, defaults, {"PATH": front + MARK, **lists}
+        raise UserError(f"an activate.d script of {prefix} rewrites PATH instead of adding to it: {after['PATH']}")
+    return Activation(fixed, defaults, {"PATH": front + MARK, **lists})
 
 
-def script(fixed, defaults, lists, name):
+def script(activation: Activation, name: str) -> str:
     """Return the text of the static script (POSIX sh)."""
-    lines = [f"# What `conda activate {name}` does, recorded when the image was built."]
-    lines += [f"export {key}={shlex.quote(value)}" for key, value in sorted(fixed.items())]
+    lines = [f"# What activating {name} does, recorded when the image was built."]
+    lines += [f"export {key}={shlex.quote(value)}" for key, value in sorted(activation.fixed.items())]
     lines += [
         f'[ -n "${{{key}-}}" ] || export {key}={shlex.quote(value)}'
-        for key, value in sorted(defaults.items())
+        for key, value in sorted(activation.defaults.items())
     ]
-    for key, value in sorted(lists.items()):
-        old = f"${{{key}-}}"
-        lines.append(
-            f"export {key}=" + old.join(shlex.quote(part) if part else "" for part in value.split(MARK))
-        )
+    for key, value in sorted(activation.lists.items()):
+        old = f'"${{{key}-{BASE_PATH if key == "PATH" else ""}}}"'
+        lines.append(f"export {key}=" + old.join(shlex.quote(part) if part else "" for part in value.split(MARK)))
     return "\n".join([*lines, ""])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prefix", required=True)
-    parser.add_argument(
-        "--name", required=True, help="what `conda activate` may call it, and the prompt shows"
-    )
-    parser.add_argument("--conda", default="/opt/conda", help="the root of conda")
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-
-    fixed, defaults, lists = record(options.prefix, options.conda)
-    # Activated by its path, an environment is called by its path; people want the name.
-    fixed["CONDA_DEFAULT_ENV"] = options.name
-    fixed["CONDA_PROMPT_MODIFIER"] = f"({options.name}) "
-    folder = options.out / "opt/activation"
-    folder.mkdir(parents=True)
-    (folder / "static.sh").write_text(script(fixed, defaults, lists, options.name))
-    whole = {
-        **fixed,
-        **defaults,
-        **{key: value.replace(MARK, BASE_PATH if key == "PATH" else "") for key, value in lists.items()},
-    }
+def write(activation: Activation, name: str, folder: Path) -> int:
+    """Write static.sh and variables.json, for programs that read no shell script, into `folder`; return how many variables."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "static.sh").write_text(script(activation, name))
+    lists = {k: v.replace(MARK, BASE_PATH if k == "PATH" else "") for k, v in activation.lists.items()}
+    whole = {**activation.fixed, **activation.defaults, **lists}
     (folder / "variables.json").write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n")
-    print(f"activation: {len(whole)} variables recorded", flush=True)
+    return len(whole)
 
 
-if __name__ == "__main__":
-    run(main)
+def record_to(folder: Path, prefix: Path, name: str, conda: Path = Path("/opt/conda")) -> None:
+    """Record the activation of `prefix` into `folder`."""
+    activation = record(prefix, conda)
+    # Activated by its path, an environment is called by its path; people want the name.
+    activation.fixed.update(CONDA_DEFAULT_ENV=name, CONDA_PROMPT_MODIFIER=f"({name}) ")
+    print(f"activation: {write(activation, name, folder)} variables recorded", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """The verb `activation`."""
+    parser = argparse.ArgumentParser(prog="couplet activation", description=__doc__)
+    parser.add_argument("--prefix", type=Path, required=True)
+    parser.add_argument("--name", required=True, help="what `conda activate` may call it, and the prompt shows")
+    parser.add_argument("--conda", type=Path, default=Path("/opt/conda"), help="the root of conda")
+    parser.add_argument("--out", type=Path, required=True, help="folder that stands for / of the image")
+    options = parser.parse_args(arguments)
+
+    record_to(options.out / "opt/activation", options.prefix, options.name, options.conda)

@@ -1,11 +1,12 @@
-"""Register the Jupyter kernel, and start it once.
+"""Register the Jupyter kernel, and start it once. Runs with the environment's Python.
 
-Kernels read no profile and know no entry point, so kernel.json carries what the activation sets.
-It is written by ipykernel itself, which knows the arguments that its version wants. Then the kernel
-is started through the name that notebooks will ask for, and must answer from this environment.
-With --out, what was written is then laid below that folder too, as if it were /: a stage can so try
-the kernel for another one.
+Kernels read no profile and know no entry point, so kernel.json carries what the activation sets. It is written by
+ipykernel itself, which knows the arguments that its version wants. Then the kernel is started through the name that
+notebooks will ask for, and must answer from this environment. With --out, what was written is then laid below that
+folder too, as if it were /: a stage can so try the kernel for another one.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -15,13 +16,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from couplet import settings
+from couplet.errors import UserError
 
-def start_and_ask(name, code):
+
+def start_and_ask(name: str, code: str) -> str:
     """Start kernel `name`, run `code`, and return what it printed. Raises RuntimeError where it does not answer."""
     from jupyter_client.manager import start_new_kernel
 
     manager, client = start_new_kernel(kernel_name=name, startup_timeout=60)
-    printed = []
+    printed: list[str] = []
     try:
         client.execute_interactive(
             code,
@@ -37,7 +41,7 @@ def start_and_ask(name, code):
     return "".join(printed).strip()
 
 
-def stale(name, written, environment):
+def stale(name: str, written: str, environment: Path) -> str:
     """Return what is wrong with the kernel.json that Jupyter finds under `name`, or an empty string."""
     from jupyter_client.kernelspec import KernelSpecManager
 
@@ -49,58 +53,49 @@ def stale(name, written, environment):
     return ""
 
 
-def lay(folder, out):
+def lay(folder: str, out: Path) -> None:
     """Copy `folder` below `out` as if that were /, inside of folders with the modes that they have there."""
     for parent in reversed(Path(folder).parents):
-        if not os.path.isdir(f"{out}{parent}"):
-            os.mkdir(f"{out}{parent}")
-            shutil.copymode(parent, f"{out}{parent}")
-    shutil.copytree(folder, out + folder)
+        place = Path(f"{out}{parent}")
+        if not place.is_dir():
+            place.mkdir()
+            shutil.copymode(parent, place)
+    shutil.copytree(folder, f"{out}{folder}")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kernel", type=Path, required=True, help="JSON file: name, display_name, prefix")
-    parser.add_argument("--variables", type=Path, required=True, help="JSON file of what the activation sets")
-    parser.add_argument("--environment", required=True, help="where the kernel's Python has to be")
-    parser.add_argument("--out", default="", help="a folder that stands for / of another image")
-    options = parser.parse_args()
-
-    kernel = json.loads(options.kernel.read_text())
+def register(kernel: settings.Kernel, variables: dict[str, str], environment: Path, out: Path | None = None) -> None:
+    """Register a kernel, start it, and copy it below `out`. Raises UserError where it does not run in `environment`."""
     try:
         from ipykernel.kernelspec import install
     except ImportError:
         file = "environment.yml" if Path(sys.prefix, "conda-meta").is_dir() else "pyproject.toml"
-        sys.exit(
-            f"\nERROR: {file}: a kernel is asked for, and ipykernel is not in the environment. Add it, then: make env-update\n"
-        )
-    written = install(
-        prefix=kernel["prefix"],
-        kernel_name=kernel["name"],
-        display_name=kernel["display_name"],
-        env=json.loads(options.variables.read_text()),
-    )
-
+        raise UserError(
+            f"{file}: a kernel is asked for, and ipykernel is not in the environment. Add it, then: make env-update"
+        ) from None
+    written = install(prefix=kernel.prefix, kernel_name=kernel.name, display_name=kernel.display_name, env=variables)
     with tempfile.TemporaryDirectory() as home:
-        os.environ.update(
-            HOME=home,
-            JUPYTER_DATA_DIR=home,
-            JUPYTER_RUNTIME_DIR=home,
-            # A Jupyter that runs from that prefix looks there by itself.
-            JUPYTER_PATH=f"{kernel['prefix']}/share/jupyter",
-            IPYTHONDIR=home,
-            PYTHONDONTWRITEBYTECODE="1",
-        )
-        problem = stale(kernel["name"], written, options.environment)
-        found = start_and_ask(kernel["name"], "import sys; print(sys.prefix)") if not problem else problem
-    if found != options.environment:
-        sys.exit(
-            f"\nERROR: kernel {kernel['name']} runs in {found or 'nothing'}, not in {options.environment}.\n"
-        )
-    if options.out:
-        lay(written, options.out)
-    print(f"kernel: {kernel['name']} ({kernel['display_name']}) starts in {found}", flush=True)
+        names = ("HOME", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+        # A Jupyter that runs from that prefix looks there by itself.
+        os.environ.update(dict.fromkeys(names, home), JUPYTER_PATH=f"{kernel.prefix}/share/jupyter")
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        problem = stale(kernel.name, written, environment)
+        found = problem or start_and_ask(kernel.name, "import sys; print(sys.prefix)")
+    if found != str(environment):
+        raise UserError(f"kernel {kernel.name} runs in {found or 'nothing'}, not in {environment}.")
+    if out:
+        lay(written, out)
+    print(f"kernel: {kernel.name} ({kernel.display_name}) starts in {found}", flush=True)
 
 
-if __name__ == "__main__":
-    main()
+def main(arguments: list[str]) -> None:
+    """The verb `kernel`."""
+    parser = argparse.ArgumentParser(prog="couplet kernel", description=__doc__)
+    parser.add_argument("--project", type=Path, required=True, help="folder of .couplet, which says how it is called")
+    parser.add_argument("--variables", type=Path, required=True, help="JSON file of what the activation sets")
+    parser.add_argument("--environment", type=Path, required=True, help="where the kernel's Python has to be")
+    parser.add_argument("--out", type=Path, help="a folder that stands for / of another image")
+    options = parser.parse_args(arguments)
+
+    os.umask(0o002)
+    if kernel := settings.project(options.project).kernel:
+        register(kernel, json.loads(options.variables.read_text()), options.environment, options.out)

@@ -1,6 +1,7 @@
-#!/bin/sh
+#!/bin/bash -p
 # Stands first on PATH under the name of every program of the environment, of the shells, and of
 # poetry and conda: `docker exec container python` runs it, which activates and becomes the program itself.
+# bash, since dash drops variables whose names are no identifiers (a.b=1); -p, so that it reads no BASH_ENV.
 : "${ENV_PREFIX:=@ENV_PREFIX@}"
 export ENV_PREFIX
 . /opt/activation/activate.sh

@@ -1,56 +1,62 @@
-"""Look up known vulnerabilities of what the locks hold: conda's Python distributions and Poetry's packages.
+"""Known vulnerabilities of what the locks hold: conda's Python distributions and Poetry's packages.
 
 pip-audit asks an OSV service about names and versions; nothing is installed and no image is needed. Every locked
 platform and the dev group are looked up too. Writes audit.txt, audit.json and audit.exit, the exit code for
-scripts/audit.sh: 0 nothing known, 1 something found, 64 the table in pyproject.toml is wrong, 69 no answer.
+host/audit.sh: 0 nothing known, 1 something found, 64 the table in pyproject.toml is wrong, 69 no answer.
 """
+
+from __future__ import annotations
 
 import argparse
 import datetime
 import fnmatch
 import json
 import os
-import platform
 import re
 import subprocess
 import tempfile
 import time
-import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from packaging.markers import default_environment
 from packaging.version import InvalidVersion, Version
 
-import poetry_lock
-from distributions import normalise
-from errors import BuildError, run, without_password
+from couplet import settings
+from couplet.errors import UserError, without_password
+from couplet.formats import conda_lock, platforms, poetry_lock
+from couplet.formats.names import normalise
+from couplet.inspect import locked
+from couplet.inspect.words import columns, plural
 
 SERVICE = "https://api.osv.dev/v1/query"
 PIP_AUDIT = "/opt/audit/bin/pip-audit"
-CONDAS_PYTHON = "/opt/conda/bin/python"
+OPTIONS = "--no-deps --disable-pip --vulnerability-service osv --timeout 30 --format json --aliases on --desc on"
+"""pip-audit's: the versions are the locks', so no environment is made, and no index is asked."""
 TABLE = "tool.couplet.audit"
 TRIES = 3
-PLATFORMS = {
-    "linux-64": ("linux", "Linux", "x86_64"),
-    "linux-aarch64": ("linux", "Linux", "aarch64"),
-    "osx-arm64": ("darwin", "Darwin", "arm64"),
-}
 NOTHING, FOUND, USAGE, UNAVAILABLE = 0, 1, 64, 69
+Finding = dict[str, Any]
+"""One vulnerability of one package, as audit.json has it."""
 
 
-class Usage(BuildError):
+class Usage(UserError):
     """The table in pyproject.toml is not what it has to be."""
 
 
 class Item(NamedTuple):
-    """What is asked about: a Python distribution in a version, whose it is, and the name by which it moves."""
+    """What is asked about: a Python distribution in a version, whose it is, and the name that changes its version."""
 
     name: str
     version: str
     owner: str
     package: str
+
+    @property
+    def public(self) -> str:
+        """The version that is asked about: 2.5.1 for 2.5.1+cu121, since a local build has its release's faults."""
+        return Version(self.version).public
 
 
 class Ignored(NamedTuple):
@@ -62,99 +68,84 @@ class Ignored(NamedTuple):
     until: datetime.date
 
 
+Names = dict[str, str]
+"""Package -> why it is not asked about."""
+Locked = Mapping[str, Mapping[str, conda_lock.Record]]
+"""Platform -> conda's name -> package."""
+
 # --- what the locks hold ---------------------------------------------------------------------------
 
 
-def conda_entries(path):
-    """Return {platform: [entry]} of conda-lock.yml, {} where conda has no part."""
-    if not path.is_file():
-        return {}
-    from ruamel.yaml import YAML
-
-    found = {}
-    for entry in YAML(typ="safe").load(path.read_text())["package"]:
-        found.setdefault(entry["platform"], []).append(entry)
-    return found
-
-
-def held(entries):
+def distributions(records: Iterable[conda_lock.Record]) -> dict[str, dict[str, str]]:
     """Return {archive: {distribution: version}}: what conda's packages really hold, read from the packages."""
-    lines = ["@EXPLICIT"]
-    for entry in entries:
-        lines.append(f"# sha256 {entry['hash']['sha256']} {entry['url'].rsplit('/', 1)[-1]}")
-        lines.append(f"{entry['url']}#{entry['hash']['md5']}")
-    with tempfile.NamedTemporaryFile("w", suffix=".lock") as lock:
-        lock.write("\n".join(lines) + "\n")
-        lock.flush()
-        command = [CONDAS_PYTHON, "-B", Path(__file__).with_name("conda_packages.py"), "distributions"]
-        done = subprocess.run([*command, lock.name], capture_output=True, text=True)
-    if done.returncode:
-        raise BuildError(done.stderr.strip().removeprefix("ERROR: "))
-    return json.loads(done.stdout)
+    packages = [record.package for record in records]
+    if not packages:
+        return {}
+    from couplet.install import conda_root  # which a project without conda does not have
+
+    with tempfile.TemporaryDirectory() as scratch:
+        lock = Path(scratch, "conda.lock")
+        lock.write_text(conda_lock.explicit(packages, "", []))
+        found: dict[str, dict[str, str]] = json.loads(conda_root.call("distributions", str(lock)))
+        return found
 
 
-def of_conda(locked):
-    """Return ({platform: [Item]}, names of packages that hold no distribution) of conda's lock.
+def of_conda(of_platform: Locked) -> tuple[dict[str, list[Item]], list[str]]:
+    """Return ({platform: its items}, names of packages that hold no distribution) of conda's lock.
 
     Only what depends on Python can hold one, and the same release holds the same on every platform.
     """
-    known, items, without = {}, {platform: [] for platform in locked}, set()
-    for where, entries in sorted(locked.items()):
-        python = [e for e in entries if any(d.startswith(("python", "_python")) for d in e["dependencies"])]
-        without |= {e["name"] for e in entries} - {e["name"] for e in python}
-        new = [e for e in python if (e["name"], e["version"]) not in known]
-        contents = held(new) if new else {}
-        for entry in new:
-            known[entry["name"], entry["version"]] = contents[entry["url"].rsplit("/", 1)[-1]]
-        for entry in python:
-            distributions = known[entry["name"], entry["version"]]
-            items[where] += [Item(n, v, "conda", entry["name"]) for n, v in distributions.items()]
-            if not distributions:
-                without.add(entry["name"])
+    python = {}
+    # this machine's last, so that its packages are read: they are the ones that it has already
+    for where in sorted(of_platform, key=lambda where: where == platforms.this_machine()):
+        for record in of_platform[where].values():
+            if any(name.startswith(("python", "_python")) for name in record.depends):
+                python[record.name, record.version] = record
+    contents = distributions(python.values())
+    known = {key: contents[record.package.file_name] for key, record in python.items()}
+    items: dict[str, list[Item]] = {}
+    without = set()
+    for where, records in of_platform.items():
+        items[where] = []
+        for record in records.values():
+            found = known.get((record.name, record.version), {})
+            items[where] += [Item(name, version, "conda", record.name) for name, version in found.items()]
+            if not found:
+                without.add(record.name)
     return items, sorted(without)
 
 
-def of_poetry(packages, conda, pythons):
-    """Return ([Item], {name: why it is not asked about}) of poetry.lock, without what conda holds, for all platforms.
+def of_poetry(
+    packages: Sequence[poetry_lock.Locked], conda: Mapping[str, Iterable[str]], pythons: Mapping[str, str]
+) -> tuple[list[Item], Names]:
+    """Return (items, what is not asked about) of poetry.lock, without what conda holds, for all platforms.
 
     `conda` is {platform: names that conda holds}, `pythons` {platform: version of Python}.
     """
     items, left_out = {}, {}
-    for where, (system, name, machine) in PLATFORMS.items():
-        if where not in pythons:
-            continue
-        environment = {
-            **default_environment(),
-            "sys_platform": system,
-            "platform_system": name,
-            "platform_machine": machine,
-            "python_version": ".".join(pythons[where].split(".")[:2]),
-            "python_full_version": pythons[where],
-            "extra": "",
-        }
+    for where, python in pythons.items():
+        environment = platforms.environment(where, python)
         # the dev group first: what main wants too is main's
         for groups, owner in ((["main", "dev"], "Poetry, dev"), (["main"], "Poetry")):
             for package in poetry_lock.wanted(packages, groups, environment):
                 if package.name in conda.get(where, ()):
                     continue
-                if package.source.get("type", "legacy") != "legacy":
-                    left_out[package.name] = f"comes from {package.source['type']}, which is no release"
+                if (kind := package.source.get("type", "legacy")) != "legacy":
+                    left_out[package.name] = f"comes from {kind}, which is no release"
                 else:
-                    key = (package.name, package.version)
-                    items[key] = Item(package.name, package.version, owner, package.name)
+                    item = Item(package.name, package.version, owner, package.name)
+                    items[item[:2]] = item
     return list(items.values()), left_out
 
 
-def locked_items(project):
-    """Return ([Item], {name: why it is not asked about}, conda's packages that are no distribution) of a project."""
-    locked = conda_entries(project / "conda-lock.yml")
-    conda, without = of_conda(locked)
-    pythons = {
-        where: next((e["version"] for e in entries if e["name"] == "python"), platform.python_version())
-        for where, entries in locked.items()
-    } or dict.fromkeys(["linux-64", "linux-aarch64"], platform.python_version())
+def locked_items(folder: Path) -> tuple[list[Item], Names, list[str]]:
+    """Return (items, what is not asked about, conda's packages that hold no distribution) of a project's locks."""
+    # without conda the image is made for every platform that Docker has
+    of_platform: Locked = locked.conda(folder) or {p.subdir: {} for p in platforms.PLATFORMS.values() if p.docker}
+    pythons = {where: locked.python(records) for where, records in of_platform.items()}
+    conda, without = of_conda(of_platform)
     names = {where: {item.name for item in items} for where, items in conda.items()}
-    poetry, left_out = of_poetry(poetry_lock.read(project / "poetry.lock"), names, pythons)
+    poetry, left_out = of_poetry(poetry_lock.read(folder / "poetry.lock"), names, pythons)
     items = {item[:2]: item for item in [*poetry, *(item for found in conda.values() for item in found)]}
     return [items[key] for key in sorted(items)], left_out, without
 
@@ -162,23 +153,21 @@ def locked_items(project):
 # --- the table in pyproject.toml -------------------------------------------------------------------
 
 
-def settings(project):
-    """Return ([Ignored], patterns of private names) of [tool.couplet.audit]. Raises Usage, naming the key."""
-    document = tomllib.loads((project / "pyproject.toml").read_text())
-    table = document.get("tool", {}).get("couplet", {}).get("audit", {})
-    if unknown := sorted(table.keys() - {"ignore", "private"}):
-        raise Usage(f"pyproject.toml, [{TABLE}]: there is no {unknown[0]}, only ignore and private.")
-    private = table.get("private", [])
+def table(folder: Path) -> tuple[list[Ignored], list[str]]:
+    """Return (ignore list, patterns of private names) of [tool.couplet.audit]. Raises Usage, naming the key."""
+    found = settings.table(settings.pyproject(folder)).get("audit", {})
+    place = f"pyproject.toml, [{TABLE}]"
+    if unknown := sorted(found.keys() - {"ignore", "private"}):
+        raise Usage(f"{place}: there is no {unknown[0]}, only ignore and private.")
+    private = found.get("private", [])
     if not isinstance(private, list) or not all(isinstance(name, str) for name in private):
-        raise Usage(f'pyproject.toml, [{TABLE}]: private is a list of names, such as ["corp-*"].')
+        raise Usage(f'{place}: private is a list of names, such as ["corp-*"].')
     ignored = []
-    for number, entry in enumerate(table.get("ignore", []), 1):
+    for number, entry in enumerate(found.get("ignore", []), 1):
         place = f"pyproject.toml, [[{TABLE}.ignore]] number {number}"
-        for key in ("id", "package", "reason", "until"):
-            if not entry.get(key):
-                raise Usage(
-                    f"{place} has no {key}. It needs id, package, reason and until, such as until = 2030-01-31."
-                )
+        if missing := [key for key in Ignored._fields if not entry.get(key)]:
+            needed = "It needs id, package, reason and until, such as until = 2030-01-31."
+            raise Usage(f"{place} has no {missing[0]}. {needed}")
         if unknown := sorted(entry.keys() - set(Ignored._fields)):
             raise Usage(f"{place}: there is no {unknown[0]}, only {', '.join(Ignored._fields)}.")
         if type(entry["until"]) is not datetime.date:
@@ -187,39 +176,34 @@ def settings(project):
     return ignored, [normalise(name) for name in private]
 
 
-def split_off(items, private):
-    """Return (items to ask about, {name: why not}): no private name leaves this machine, no odd version is asked."""
+def split_off(items: Iterable[Item], private: Iterable[str]) -> tuple[list[Item], Names]:
+    """Return (items to ask about, what is not): no private name leaves this machine, no odd version is asked about."""
     asked, left_out = [], {}
     for item in items:
-        if any(fnmatch.fnmatchcase(item.name, pattern) for pattern in private):
-            left_out[item.name] = f"is private, says [{TABLE}]"
-            continue
         try:
             Version(item.version)
         except InvalidVersion:
             left_out[item.name] = f"has a version that is none of Python's: {item.version}"
             continue
-        asked.append(item)
+        if any(fnmatch.fnmatchcase(item.name, pattern) for pattern in private):
+            left_out[item.name] = f"is private, says [{TABLE}]"
+        else:
+            asked.append(item)
     return asked, left_out
 
 
 # --- the service -----------------------------------------------------------------------------------
 
 
-def service():
+def service() -> str:
     """Return the address that is asked: one's own, by pip-audit's own variable, or OSV's."""
     own = Path("/run/secrets/osv_url")
     return (own.read_text().strip() if own.is_file() else "") or SERVICE
 
 
-def public(item):
-    """Return the version that is asked about: 2.5.1 for 2.5.1+cu121, since a local build has its release's faults."""
-    return Version(item.version).public
-
-
-def rounds(items):
+def rounds(items: Iterable[Item]) -> list[list[Item]]:
     """Return lists of items that hold each name once: pip-audit takes one version of a package at a time."""
-    lists = []
+    lists: list[dict[str, Item]] = []
     for item in items:
         free = next((found for found in lists if item.name not in found), None)
         if free is None:
@@ -228,45 +212,40 @@ def rounds(items):
     return [list(found.values()) for found in lists]
 
 
-def ask(items, address):
-    """Return {(name, version): [pip-audit's finding]} of all items. Raises BuildError where there is no whole answer."""
+def ask(items: Sequence[Item], address: str) -> dict[tuple[str, str], list[Finding]]:
+    """Return {(name, version): pip-audit's findings} of all items. Raises UserError where there is no whole answer."""
     found = {}
     for part in rounds(items):
         for attempt in range(TRIES):
             time.sleep(attempt**2)
             answer, said = one_call(part, address)
-            if answer is not None or refused(said):
+            # who is refused asks once; 429 is "too many requests"
+            if answer is not None or re.search(r"HTTPError: 4(?!29)\d\d\b", said):
                 break
         if answer is None:
-            raise BuildError(explained(said, address, len(items)))
+            raise UserError(explained(said, address, len(items)))
         # of these pip-audit says on the side that it leaves them out
         if unread := re.search(r"Unsupported OSV schema.*|OSV vuln entry .* is missing .*", said):
-            raise BuildError(
-                f"There is no audit: {address} answers in a form that pip-audit does not read ({unread[0].strip()})."
-            )
+            why = f"answers in a form that pip-audit does not read ({unread[0].strip()})"
+            raise UserError(f"There is no audit: {address} {why}.")
         by_name = {normalise(entry["name"]): entry for entry in answer["dependencies"]}
         for item in part:
             entry = by_name.get(item.name, {})
             if "vulns" not in entry:
-                raise BuildError(
-                    f"pip-audit says nothing of {item.name} {item.version}: {entry.get('skip_reason', 'it is missing')}."
-                )
+                reason = entry.get("skip_reason", "it is missing")
+                raise UserError(f"pip-audit says nothing of {item.name} {item.version}: {reason}.")
             found[item.name, item.version] = entry["vulns"]
     return found
 
 
-def one_call(items, address):
+def one_call(items: Iterable[Item], address: str) -> tuple[dict[str, Any] | None, str]:
     """Run pip-audit once; return (its answer or None, what it said)."""
     with tempfile.TemporaryDirectory() as scratch:
         wanted, out = Path(scratch, "requirements.txt"), Path(scratch, "answer.json")
-        wanted.write_text("".join(f"{item.name}=={public(item)}\n" for item in items))
-        # The versions are the locks': no environment is made, and no index is asked.
-        words = ["--requirement", wanted, "--no-deps", "--disable-pip", "--progress-spinner", "off"]
-        words += ["--vulnerability-service", "osv", "--osv-url", address, "--timeout", "30"]
-        words += ["--format", "json", "--aliases", "on", "--desc", "on", "--output", out]
-        done = subprocess.run(
-            [PIP_AUDIT, *words], env={**os.environ, "HOME": scratch}, capture_output=True, text=True
-        )
+        wanted.write_text("".join(f"{item.name}=={item.public}\n" for item in items))
+        files = ["--requirement", wanted, "--output", out]
+        command = [PIP_AUDIT, *OPTIONS.split(), *map(str, files), "--osv-url", address]
+        done = subprocess.run(command, env={**os.environ, "HOME": scratch}, capture_output=True, text=True)
         # It ends with 1 where it finds something and where it breaks: only a whole answer is one.
         try:
             return json.loads(out.read_text()), done.stderr
@@ -274,196 +253,145 @@ def one_call(items, address):
             return None, done.stderr
 
 
-def status(said):
-    """Return the HTTP status of an error that pip-audit reported, or None."""
-    match = re.search(r"HTTPError: (\d{3})\b", said)
-    return int(match[1]) if match else None
+REASONS = {
+    r"HTTPError: (401|403|407)\b": "it answers HTTP {0}. "
+    "User name and password go into .netrc: machine {host} login … password …",
+    r"HTTPError: 404\b": "it answers HTTP 404. Is the address whole? One of OSV ends in /v1/query",
+    r"HTTPError: (\d{3})\b": "it answers HTTP {0}",
+    r"certificate verify failed: ([^(]*[^( ])": "its certificate is not known here ({0}). "
+    "Your own CA: SSL_CERT_FILE=/path/to/ca.pem",
+    r"IncompleteRead|JSONDecodeError|(Key|Type|ChunkedEncoding)Error": "its answer was cut short, or is none of OSV's",
+    r"ProxyError": "the proxy does not let it through",
+    r"NameResolutionError|Failed to resolve": "no name server knows {host}",
+    r"Connection refused": "nobody listens there (connection refused)",
+    r"Connection aborted|RemoteDisconnected|Connection reset": "it ended the connection without an answer",
+    r"Timeout|timed out|Could not connect to OSV": "no answer within 30 seconds",
+    r"(.+)\Z": "{0}",
+}
+"""What pip-audit raises -> what it means; the first that is found counts."""
 
 
-def refused(said):
-    """Return whether the service said no, so that asking again is of no use."""
-    return (status(said) or 0) in range(400, 429)
-
-
-def explained(said, address, count):
+def explained(said: str, address: str, count: int) -> str:
     """Return the message for a service that gave no whole answer: what was asked, what happened, what to do."""
-    host = urlsplit(address).hostname or address
     # of a traceback, what was raised
-    said = "\n".join(line for line in said.splitlines() if re.match(r"[\w.]+(:|$)", line))
-    certificate = re.search(r"certificate verify failed: ([^(]*)", said)
-    if status(said) in (401, 403, 407):
-        why = f"it answers HTTP {status(said)}. User name and password go into .netrc: machine {host} login … password …"
-    elif status(said) == 404:
-        why = "it answers HTTP 404. Is the address whole? One of OSV ends in /v1/query"
-    elif status(said):
-        why = f"it answers HTTP {status(said)}"
-    elif certificate:
-        why = f"its certificate is not known here ({certificate[1].strip()}). Your own CA: SSL_CERT_FILE=/path/to/ca.pem"
-    elif re.search(r"IncompleteRead|JSONDecodeError|KeyError|TypeError|ChunkedEncodingError", said):
-        why = "its answer was cut short, or is none of OSV's"
-    elif "ProxyError" in said:
-        why = "the proxy does not let it through"
-    elif re.search(r"NameResolutionError|Failed to resolve", said):
-        why = f"no name server knows {host}"
-    elif re.search(r"Connection refused", said):
-        why = "nobody listens there (connection refused)"
-    elif re.search(r"Connection aborted|RemoteDisconnected|Connection reset", said):
-        why = "it ended the connection without an answer"
-    elif re.search(r"Timeout|timed out|Could not connect to OSV", said):
-        why = "no answer within 30 seconds"
-    else:
-        why = (said.strip().splitlines() or ["pip-audit said nothing"])[-1]
+    raised = "\n".join(line for line in said.splitlines() if re.match(r"[\w.]+(:|$)", line))
+    found = ((re.search(pattern, raised), text) for pattern, text in REASONS.items())
+    host = urlsplit(address).hostname or address
+    why = next((text.format(*match.groups(), host=host) for match, text in found if match), "pip-audit said nothing")
     return (
-        f"There is no audit: of {count} packages nothing is known.\n"
-        f"Asked was {address}\n"
-        f"  {why}\n"
-        "It has to be in reach of this machine, through the proxy (HTTPS_PROXY) and with the certificates (SSL_CERT_FILE) of "
-        "your builds.\n"
-        "Another address, a company's own OSV for example: PIP_AUDIT_OSV_URL=https://osv.example.com/v1/query make audit"
+        f"There is no audit: of {count} packages nothing is known.\nAsked was {address}\n  {why}\n"
+        "It has to be in reach of this machine, through the proxy (HTTPS_PROXY) and with the certificates "
+        "(SSL_CERT_FILE) of your builds.\n"
+        "Another address, a company's own OSV for example: "
+        "PIP_AUDIT_OSV_URL=https://osv.example.com/v1/query make audit"
     )
 
 
 # --- the report ------------------------------------------------------------------------------------
 
 
-def findings(items, answers):
-    """Return a dictionary for each vulnerability of each item."""
+def findings(items: Iterable[Item], answers: Mapping[tuple[str, str], list[Finding]]) -> list[Finding]:
+    """Return what is known of the items, one entry for each vulnerability of each."""
     return [
         {
             "package": item.name,
             "version": item.version,
             "owner": item.owner,
-            "id": vulnerability["id"],
-            "aliases": sorted(vulnerability.get("aliases", ())),
-            "description": vulnerability.get("description", ""),
-            "fixed_in": [
-                version
-                for version in vulnerability["fix_versions"]
-                if Version(version) > Version(public(item))
-            ],
+            "id": known["id"],
+            "aliases": sorted(known.get("aliases", ())),
+            "description": known.get("description", ""),
+            "fixed_in": [fix for fix in known["fix_versions"] if Version(fix) > Version(item.public)],
             "to_move_it": f"make env-update PKG={item.package}",
         }
         for item in items
-        for vulnerability in answers[item.name, item.version]
+        for known in answers[item.name, item.version]
     ]
 
 
-def sort_out(found, ignored, today):
-    """Return (what counts, what is ignored, notes on the ignore list): a passed date ignores nothing."""
+def sort_out(
+    found: Iterable[Finding], ignored: Sequence[Ignored], today: datetime.date
+) -> tuple[list[Finding], list[Finding], list[str]]:
+    """Return (what counts, what is ignored, notes on the ignore list): an entry whose date is over ignores nothing."""
     counts, quiet, notes, used = [], [], [], set()
     for entry in found:
         names = {entry["id"], *entry["aliases"]}
-        rules = [r for r in ignored if r.id in names and r.package == entry["package"]]
+        rules = [rule for rule in ignored if rule.id in names and rule.package == entry["package"]]
         used |= set(rules)
-        valid = [rule for rule in rules if rule.until >= today]
-        if valid:
+        if valid := [rule for rule in rules if rule.until >= today]:
             quiet.append({**entry, "reason": valid[0].reason, "until": valid[0].until.isoformat()})
         else:
             counts.append(entry)
-            notes += [
-                f"{r.id} of {r.package} was ignored until {r.until}, which is over ({r.reason})"
-                for r in rules
-            ]
-    notes += [
-        f"{r.id} of {r.package} is ignored and not found: take it out of [{TABLE}]"
-        for r in ignored
-        if r not in used
-    ]
+            over = "{0.id} of {0.package} was ignored until {0.until}, which is over ({0.reason})"
+            notes += [over.format(rule) for rule in rules]
+    unused = (rule for rule in ignored if rule not in used)
+    notes += [f"{r.id} of {r.package} is ignored and not found: take it out of [{TABLE}]" for r in unused]
     return counts, quiet, notes
 
 
-def columns(rows):
-    """Return the rows as lines, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-
-
-def plural(count, noun):
-    """Return `1 package`, `2 packages`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def text(address, items, counts, quiet, notes, left_out, without):
-    """Return the report for a person."""
-    conda = sum(item.owner == "conda" for item in items)
-    whose = f"{conda} of conda's, {len(items) - conda} of Poetry's" if conda or without else "of Poetry's"
-    lines = [f"Asked {address} about {plural(len(items), 'Python package')}: {whose}.", ""]
+def text(data: Mapping[str, Any], without: Sequence[str]) -> str:
+    """Return the report for a person. `data` is audit.json's, `without` conda's packages that hold no distribution."""
+    asked, counts = data["asked"], data["found"]
+    conda = sum(item["owner"] == "conda" for item in asked)
+    whose = f"{conda} of conda's, {len(asked) - conda} of Poetry's" if conda or without else "of Poetry's"
+    lines = [f"Asked {data['service']} about {plural(len(asked), 'Python package')}: {whose}.", ""]
     if counts:
         rows = [("package", "version", "owner", "known as", "fixed in", "to move it")]
         for entry in counts:
-            rows.append(
-                (
-                    entry["package"],
-                    entry["version"],
-                    entry["owner"],
-                    " ".join([entry["id"], *entry["aliases"]][:3]),
-                    ", ".join(entry["fixed_in"]) or "none yet",
-                    entry["to_move_it"],
-                )
-            )
-        lines += columns(rows)
+            names, fixed = [entry["id"], *entry["aliases"]][:3], ", ".join(entry["fixed_in"]) or "none yet"
+            about = (entry["package"], entry["version"], entry["owner"])
+            rows.append((*about, " ".join(names), fixed, entry["to_move_it"]))
         lines += [
+            *columns(rows),
             "",
-            f"Known vulnerabilities: {len(counts)}, in {len({e['package'] for e in counts})} packages.",
-        ]
-        lines += [
-            f"Nothing to move to, or it does not concern you? [[{TABLE}.ignore]] in pyproject.toml, with a reason and a date."
+            f"Known vulnerabilities: {len(counts)}, in {plural(len({e['package'] for e in counts}), 'package')}.",
+            "No fixed version, or it does not concern you? "
+            f"[[{TABLE}.ignore]] in pyproject.toml, with a reason and a date.",
         ]
     else:
         lines.append("No known vulnerabilities.")
-    lines += [
-        f"Ignored until {e['until']}: {e['id']} of {e['package']} {e['version']} ({e['reason']})"
-        for e in quiet
-    ]
-    lines += [f"Note: {note}." for note in notes]
-    lines += [f"Not covered: {name} {why}." for name, why in sorted(left_out.items())]
+    ignored = "Ignored until {until}: {id} of {package} {version} ({reason})"
+    lines += [ignored.format(**entry) for entry in data["ignored"]]
+    lines += [f"Note: {note}." for note in data["notes"]]
+    lines += [f"Not covered: {name} {why}." for name, why in data["not_covered"].items() if name not in without]
     if without:
         shown = ", ".join(without[:6]) + (", …" if len(without) > 6 else "")
-        lines.append(
-            f"Not covered: {plural(len(without), 'package')} of conda's that hold no Python distribution ({shown})."
-        )
+        of_conda = f"{plural(len(without), 'package')} of conda's that hold no Python distribution"
+        lines.append(f"Not covered: {of_conda} ({shown}).")
     return "\n".join(lines) + "\n"
 
 
-def audit(project, today):
-    """Return (exit code, report, all of it as plain data) of the project in a folder."""
-    address = without_password(service())
+def audit(folder: Path, address: str, today: datetime.date) -> tuple[int, str, dict[str, Any]]:
+    """Return (exit code, the report for a person, the same as plain data) of the project in a folder."""
+    shown = without_password(address)
     try:
-        ignored, private = settings(project)
-        items, left_out, without = locked_items(project)
+        ignored, private = table(folder)
+        items, left_out, without = locked_items(folder)
         items, more = split_off(items, private)
-        left_out |= more
-        answers = ask(items, service())
-    except BuildError as error:
+        counts, quiet, notes = sort_out(findings(items, ask(items, address)), ignored, today)
+    except UserError as error:
         code = USAGE if isinstance(error, Usage) else UNAVAILABLE
         message = without_password(str(error))
-        return code, f"ERROR: {message}\n", {"service": address, "error": message}
-    counts, quiet, notes = sort_out(findings(items, answers), ignored, today)
+        return code, f"ERROR: {message}\n", {"service": shown, "error": message}
+    nothing = dict.fromkeys(without, "is conda's and holds no Python distribution")
     data = {
-        "service": address,
+        "service": shown,
         "asked": [item._asdict() for item in items],
         "found": counts,
         "ignored": quiet,
         "notes": notes,
-        "not_covered": {**left_out, **dict.fromkeys(without, "is conda's and holds no Python distribution")},
+        "not_covered": dict(sorted((left_out | more).items())) | nothing,
     }
-    report = text(address, items, counts, quiet, notes, left_out, without)
-    return FOUND if counts else NOTHING, report, data
+    return FOUND if counts else NOTHING, text(data, without), data
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--project", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    code, report, data = audit(options.project, datetime.datetime.now(datetime.UTC).date())
+def main(arguments: list[str]) -> None:
+    """Write the audit of a project's locks, whatever its exit code: a build keeps no files of a step that fails."""
+    parser = argparse.ArgumentParser(prog="couplet audit", description=__doc__)
+    parser.add_argument("--project", type=Path, required=True, help="folder of the project")
+    parser.add_argument("--out", type=Path, required=True, help="folder for audit.txt, audit.json and audit.exit")
+    options = parser.parse_args(arguments)
+    code, report, data = audit(options.project, service(), datetime.datetime.now(datetime.UTC).date())
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "audit.txt").write_text(report)
     (options.out / "audit.json").write_text(json.dumps(data, indent=2) + "\n")
     (options.out / "audit.exit").write_text(f"{code}\n")
-
-
-if __name__ == "__main__":
-    run(main)

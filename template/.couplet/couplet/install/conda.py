@@ -1,66 +1,108 @@
 """Create the environment from conda's explicit lock.
 
-conda fetches (conda_packages.py), rattler links: the same environment with the same records as
-`conda create --file` makes, in a quarter of the time. What conda does besides is done here:
-noarch packages are compiled, and their .pyc files recorded.
+conda fetches (fetch.py), rattler links: the same environment with the same records as `conda create --file` makes, in
+a quarter of the time. What conda does besides is done here: noarch packages are compiled, and their .pyc files recorded.
 """
+
+from __future__ import annotations
 
 import argparse
 import asyncio
 import json
 import os
-import platform
-import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from bytecode import compile_files
-from conda_packages import CACHE, SUBDIRS, fetch, info_file, read_lock
-from errors import run
+import rattler
+from rattler.exceptions import ExtractError, InstallerError
+from rattler.package_streaming import PackageArchive
 
-
-def records(packages, folder):
-    """Return what rattler needs of each locked package, from the package's own metadata."""
-    from rattler import PackageRecord, RepoDataRecord
-
-    found = []
-    for package in packages:
-        index = folder / "index.json"
-        index.write_text(info_file(package.archive, "info/index.json"))
-        record = PackageRecord.from_index_json(
-            index, size=package.archive.stat().st_size, sha256=package.sha256, md5=package.md5
-        )
-        channel = package.url.rsplit("/", 2)[0]
-        found.append(RepoDataRecord(record, package.file_name, package.archive.as_uri(), channel))
-    return found
+from couplet import network
+from couplet.errors import UserError
+from couplet.formats import conda_lock, files, platforms
+from couplet.formats.conda_lock import Package
+from couplet.install import conda_root
+from couplet.install.bytecode import compile_files
 
 
-def unpacked_packages():
+class LinkScripts:
+    """Notes which packages ran a post-link script, and which scripts failed: rattler itself goes on.
+
+    An InstallerReporter of rattler's, which calls the methods that are there.
+    """
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.failed: list[str] = []
+
+    def on_post_link_start(self, package_name: str, script_path: str) -> int:
+        """Note a script; its number is what rattler hands back when it has ended."""
+        self.ran.append(package_name)
+        return len(self.ran) - 1
+
+    def on_post_link_complete(self, index: int, success: bool) -> None:
+        """Note a script that failed."""
+        if not success:
+            self.failed.append(self.ran[index])
+
+
+def unpacked_packages() -> rattler.PackageCache:
     """Return rattler's cache of unpacked packages: each is compared with its own list of hashes before it is used."""
-    from rattler import PackageCache, ValidationMode
+    folder = str(conda_root.CACHE / "unpacked")
+    return rattler.PackageCache.new_layered([folder], validation_mode=rattler.ValidationMode.full())
 
-    return PackageCache.new_layered([f"{CACHE}/unpacked"], validation_mode=ValidationMode.full())
+
+async def needed(package: Package, scratch: Path) -> rattler.RepoDataRecord:
+    """Return what rattler needs of a fetched package, from the package's own metadata."""
+    archive, index = conda_root.archive(package), scratch / f"{package.sha256}.json"
+    content = await (await PackageArchive.from_path(archive)).read_file("info/index.json")
+    if content is None:
+        raise UserError(f"{package.file_name} holds no info/index.json: this is no conda package.")
+    index.write_bytes(content)
+    size = archive.stat().st_size
+    record = rattler.PackageRecord.from_index_json(index, size=size, sha256=package.sha256, md5=package.md5)
+    return rattler.RepoDataRecord(record, package.file_name, archive.as_uri(), package.url.rsplit("/", 2)[0])
 
 
-def link(packages, prefix):
-    """Unpack and link the packages into `prefix`, and run their link scripts, as conda does."""
-    import rattler
+def link(packages: list[Package], prefix: Path) -> list[str]:
+    """Unpack and link fetched packages into `prefix`, and run their link scripts, as conda does.
 
-    with tempfile.TemporaryDirectory() as folder:
-        needed = records(packages, Path(folder))
-    asyncio.run(
-        rattler.install(
-            needed,
+    Returns the names of the packages whose scripts ran. Raises UserError for a package that cannot be linked, or whose
+    script fails.
+    """
+    scripts = LinkScripts()
+
+    async def work() -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            found = await asyncio.gather(*(needed(package, Path(scratch)) for package in packages))
+        await rattler.install(
+            list(found),
             prefix,
             package_cache=unpacked_packages(),
             installed_packages=[],
             execute_link_scripts=True,
             show_progress=False,
+            reporter=scripts,  # type: ignore[arg-type]
         )
-    )
+
+    try:
+        asyncio.run(work())
+    except (InstallerError, ExtractError, OSError) as error:
+        raise UserError(
+            f"conda's packages cannot be linked: {error}.\nIf a package is damaged or two do not go together, ask for "
+            "another version in environment.yml, and run `make env-update`."
+        ) from None
+    if scripts.failed:
+        raise UserError(
+            f"the post-link script of {', '.join(scripts.failed)} failed. It comes with the package "
+            "(bin/.NAME-post-link.sh), and conda refuses such an installation too.\n"
+            "Ask for another version or build in environment.yml, and run `make env-update`."
+        )
+    return scripts.ran
 
 
-def noarch_sources(recorded):
+def noarch_sources(recorded: list[dict[str, Any]]) -> list[str]:
     """Return the Python files of noarch packages, which conda compiles when it installs them: paths in the environment."""
     return sorted(
         path
@@ -71,53 +113,77 @@ def noarch_sources(recorded):
     )
 
 
-def finish_records(packages, prefix):
-    """Write into conda-meta what conda writes there: the public address, and what was compiled."""
-    public = {package.file_name: package.url for package in packages}
-    files = {path: json.loads(path.read_text()) for path in sorted(Path(prefix, "conda-meta").glob("*.json"))}
-    compiled = compile_files(prefix, noarch_sources(files.values()))
-    for path, record in files.items():
-        record["url"] = public[record["fn"]]
-        record["channel"] = record["url"].rsplit("/", 1)[0]
+def finish_records(packages: list[Package], prefix: Path, scripted: list[str]) -> None:
+    """Write into conda-meta what conda writes there: public addresses, what was compiled, and what was asked for.
+
+    `scripted` are packages whose link scripts ran: what such a script made of its own package's files is how they are.
+    """
+    public = {package.file_name: package for package in packages}
+    found = {path: json.loads(path.read_text()) for path in sorted(prefix.glob("conda-meta/*.json"))}
+    compiled = compile_files(prefix, noarch_sources(list(found.values())))
+    for path, record in found.items():
+        package = public[record["fn"]]
+        record["url"], record["channel"] = package.url, package.channel
         record["link"]["source"] = record["extracted_package_dir"]
+        entries = record["paths_data"]["paths"]
+        if record["name"] in scripted:
+            for entry in entries:
+                file = prefix / entry["_path"]
+                if file.is_file() and not file.is_symlink():
+                    entry["sha256_in_prefix"] = files.sha256(str(file))
         made = [compiled[source] for source in record["files"] if source in compiled]
         record["files"] += made
-        record["paths_data"]["paths"] += [{"_path": pyc, "path_type": "pyc_file"} for pyc in made]
+        entries += [{"_path": pyc, "path_type": "pyc_file"} for pyc in made]
         path.unlink()  # rattler's file is for root's eyes only
         path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    # conda takes a folder for an environment when it has this file
-    Path(prefix, "conda-meta/history").touch()
+    # conda takes a folder for an environment when it has this file, and removes what nobody ever asked for as soon as
+    # it removes anything.
+    specs = [f"{name}=={version}={build}" for name, version, build in sorted(p.identity for p in packages)]
+    history = f"==> 1980-01-01 00:00:00 <==\n# cmd: conda create --file\n# update specs: {json.dumps(specs)}\n"
+    (prefix / "conda-meta/history").write_text(history)
 
 
-def forget_sources(prefix):
+def forget_sources(prefix: Path) -> None:
     """Delete the direct_url.json files that conda's packages carry.
 
-    They say `installed from a folder on the build machine`, and it is for them that Poetry installs
-    its own copy over conda's at the very same version (python-poetry/poetry#6408).
+    They say `installed from a folder on the build machine`, and it is for them that Poetry installs its own copy over
+    conda's at the very same version (python-poetry/poetry#6408).
     """
-    for file in Path(prefix).glob("lib/python3.*/site-packages/*.dist-info/direct_url.json"):
+    for file in prefix.glob("lib/python3.*/site-packages/*.dist-info/direct_url.json"):
         if json.loads(file.read_text()).get("url", "").startswith("file:"):
             file.unlink()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--locks", type=Path, required=True, help="folder of the explicit locks")
-    parser.add_argument("--prefix", required=True)
-    parser.add_argument("--tools", required=True, help="folder where rattler is installed")
-    options = parser.parse_args()
-
-    sys.path.append(options.tools)
-    packages = read_lock(options.locks / f"conda-{SUBDIRS[platform.machine()]}.lock")
+def install(locks: Path, prefix: Path) -> None:
+    """Fetch what this machine's lock in the folder `locks` names, and link it into `prefix`, which is made."""
+    lock = locks / conda_lock.file_name(platforms.this_machine())
+    packages = conda_lock.read(lock)
+    conda_root.call("fetch", str(lock))
     # What anything would leave in a home folder goes where the layer does not see it. And the environment's
     # Python, started by a link script, must not touch what is compiled already.
-    os.environ.update(HOME=tempfile.mkdtemp(), PYTHONDONTWRITEBYTECODE="1")
-    fetch(packages)
-    link(packages, options.prefix)
-    finish_records(packages, options.prefix)
-    forget_sources(options.prefix)
-    print(f"conda: {len(packages)} packages linked into {options.prefix}", flush=True)
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(HOME=home, PYTHONDONTWRITEBYTECODE="1")
+        try:
+            scripted = link(packages, prefix)
+            finish_records(packages, prefix, scripted)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+    forget_sources(prefix)
+    print(f"conda: {len(packages)} packages linked into {prefix}", flush=True)
+    if scripted:
+        print(f"conda: these ran a post-link script of their own: {', '.join(scripted)}", flush=True)
 
 
-if __name__ == "__main__":
-    run(main)
+def main(arguments: list[str]) -> None:
+    """The verb `install-conda`."""
+    parser = argparse.ArgumentParser(prog="couplet install-conda", description=__doc__)
+    parser.add_argument("--locks", type=Path, required=True, help="folder of the explicit locks")
+    parser.add_argument("--prefix", type=Path, required=True)
+    options = parser.parse_args(arguments)
+
+    network.apply()
+    options.prefix.parent.mkdir(parents=True, exist_ok=True)
+    os.umask(0o002)
+    install(options.locks, options.prefix)

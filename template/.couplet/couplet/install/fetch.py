@@ -1,15 +1,18 @@
-"""Fetch locked conda packages as conda itself would, and check each by its SHA-256.
+"""Fetch locked conda packages as conda itself would, and check each by its hashes.
 
-Runs with conda's own Python: the download goes through conda's session, so that a company's mirror,
-proxy, certificate, token, netrc or authentication plugin works as everywhere else in conda.
+Runs with conda's own Python, which may be as old as 3.9 (conda_root.call starts it): the download goes through
+conda's session, so that a company's mirror, proxy, certificate, token, netrc or authentication plugin works as
+everywhere else in conda.
 
-An explicit lock names whole addresses, for which conda ignores `channel_alias`. The locks hold the
-public channel's addresses; here, and only here, they are mapped to where this machine gets conda's
-packages from.
+An explicit lock names whole addresses, for which conda ignores `channel_alias`. The locks hold the public channel's
+addresses; here, and only here, they are mapped to where this machine gets conda's packages from.
 
-    conda_packages.py channels              print that mapping as JSON: {public address: address to use instead}
-    conda_packages.py distributions LOCK    fetch, and print {archive: {Python distribution in it: version}} as JSON
+    channels              print that mapping as JSON: {public address: address to use instead}
+    fetch LOCK            bring all packages of an explicit lock into the cache
+    distributions LOCK    the same, and print {archive: {Python distribution in it: version}} as JSON
 """
+
+from __future__ import annotations
 
 import contextlib
 import errno
@@ -19,92 +22,45 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from distributions import metadata, metadata_file
-from errors import BuildError, run, without_password
+from couplet.errors import UserError, run, without_password
+from couplet.formats import conda_lock, files, records
+from couplet.formats.conda_lock import Package
+from couplet.install.conda_root import CACHE, archive
 
 PUBLIC = "https://conda.anaconda.org"
-CACHE = "/var/cache/conda"
-SUBDIRS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 TRIES = 4
 
 
-class Package(NamedTuple):
-    """One line of an explicit lock: the public address and both hashes, in hexadecimal."""
-
-    url: str
-    md5: str
-    sha256: str
-
-    @property
-    def file_name(self):
-        """The name of the archive."""
-        return self.url.rsplit("/", 1)[-1]
-
-    @property
-    def archive(self):
-        """Where the archive lies in conda's cache, once fetched: below its platform, since names repeat between those."""
-        return Path(CACHE, *self.url.rsplit("/", 2)[1:])
-
-
-def unlocked(here, platforms):
-    """Return the BuildError of a machine of a platform that the project does not lock for."""
-    command = f"--vcs-ref=:current: --data 'platforms=[{', '.join(sorted({*platforms, here}))}]'"
-    return BuildError(
-        f"platforms: this machine is {here}, and the project is locked for {', '.join(platforms)} alone. Commit what you have, then add\n"
-        f'it to the platforms that .copier-answers.yml has: make update ARGS="{command}" && make env-update'
-    )
-
-
-def read_lock(path):
-    """Return [Package] of an explicit lock, in its order.
-
-    Raises BuildError where the file is missing, holds no package, or a package lacks a hash.
-    """
-    if not path.is_file():
-        others = sorted(file.name[6:-5] for file in path.parent.glob("conda-*.lock"))
-        if others:
-            raise unlocked(path.name[6:-5], others)
-        raise BuildError(f"{path.name} is missing: run `make env-update` (it asks for Docker only).")
-    text = path.read_text()
-    sha256 = dict(reversed(line.split()) for line in re.findall(r"^# sha256 (\w+ \S+)$", text, re.M))
-    packages = []
-    for line in text.splitlines():
-        if line.startswith(("#", "@")) or not line.strip():
-            continue
-        url, _, md5 = line.partition("#")
-        if not re.fullmatch(r"[0-9a-f]{32}", md5) or url.rsplit("/", 1)[-1] not in sha256:
-            raise BuildError(
-                f"{path.name}: no MD5 and SHA-256 for {url}. Run `make env-update` to write it anew."
-            )
-        packages.append(Package(url, md5, sha256[url.rsplit("/", 1)[-1]]))
-    if not packages:
-        raise BuildError(f"{path.name} names no package. Run `make env-update` to write it anew.")
-    return packages
-
-
-def channel_map():
+def channel_map() -> dict[str, str]:
     """Return {public channel address: address to use instead} from conda's configuration."""
     from conda.base.context import context, reset_context
 
     reset_context()  # reads .condarc: as a library, conda leaves that to its caller
 
-    def address(channel):
+    def address(channel: Any) -> str:
         user = f"{channel.auth}@" if channel.auth else ""
         token = f"/t/{channel.token}" if channel.token else ""
         return f"{channel.scheme}://{user}{channel.location}{token}".rstrip("/")
 
     mapped = {PUBLIC: address(context.channel_alias)}
+    # mamba's setting, in Miniforge's own .condarc too: conda reads it and does not use it. There the first is the
+    # public address, which is mapped like any other.
+    for settings in context.raw_data.values():
+        for name, mirrors in dict(getattr(settings.get("mirrored_channels"), "_raw_value", {})).items():
+            if mirrors and not mirrors[0].startswith(PUBLIC):
+                mapped[f"{PUBLIC}/{name}"] = mirrors[0].rstrip("/")
     for name, channel in context.custom_channels.items():
         base = address(channel)
         mapped[f"{PUBLIC}/{name}"] = base if base.endswith(f"/{name}") else f"{base}/{name}"
     return mapped
 
 
-def mapped_url(url, mapping):
+def mapped_url(url: str, mapping: dict[str, str]) -> str:
     """Return where to download `url` from: the longest public prefix in `mapping` decides."""
     for public in sorted(mapping, key=len, reverse=True):
         if url.startswith(public + "/"):
@@ -112,8 +68,8 @@ def mapped_url(url, mapping):
     return url
 
 
-def hashes_of(path):
-    """Return (MD5, SHA-256) of a file, in hexadecimal; (None, None) where there is no file."""
+def hashes_of(path: Path) -> tuple[str, str]:
+    """Return (MD5, SHA-256) of a file, in hexadecimal; ("", "") where there is no file."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -121,11 +77,11 @@ def hashes_of(path):
                 md5.update(block)
                 sha256.update(block)
     except FileNotFoundError:
-        return None, None
+        return "", ""
     return md5.hexdigest(), sha256.hexdigest()
 
 
-def download(url, target):
+def download(url: str, target: Path) -> None:
     """Download one file through conda's session; it appears under its name only when it is complete."""
     from conda.base.context import context
     from conda.gateways.connection.session import get_session
@@ -146,24 +102,25 @@ def download(url, target):
         half.unlink(missing_ok=True)
 
 
-def fetch_one(package, mapping):
+def fetch_one(package: Package, mapping: dict[str, str]) -> int:
     """Bring one package into the cache, unless it is there; return the number of bytes downloaded.
 
-    Raises BuildError for what does not come or is not what the lock says, after some tries.
+    Raises UserError for what does not come or is not what the lock says, after some tries.
     """
     from requests import RequestException
 
-    locked = (package.md5, package.sha256)
-    if hashes_of(package.archive) == locked:
+    path, locked = archive(package), (package.md5, package.sha256)
+    if hashes_of(path) == locked:
         return 0
     url = mapped_url(package.url, mapping)
+    problem = ""
     for attempt in range(TRIES):
         time.sleep(attempt**2)
         try:
-            download(url, package.archive)
+            download(url, path)
         except (RequestException, OSError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
-                raise BuildError(
+                raise UserError(
                     f"{package.file_name} does not fit on the disk: Docker has no room left for {CACHE}.\n"
                     "`docker system df` shows what takes it, `make docker-prune` frees this project's part."
                 ) from None
@@ -172,86 +129,76 @@ def fetch_one(package, mapping):
             if answer is not None and 400 <= answer.status_code < 500 and answer.status_code != 429:
                 break
             continue
-        found = hashes_of(package.archive)
+        found = hashes_of(path)
         if found == locked:
-            return package.archive.stat().st_size
-        package.archive.unlink(missing_ok=True)
+            return path.stat().st_size
+        path.unlink()
         which = int(found[1] != locked[1])
         problem = f"it has {('MD5', 'SHA-256')[which]} {found[which]}, the lock says {locked[which]}"
         if attempt:
-            raise BuildError(
-                f"{package.file_name}: {problem}.\n"
-                "Either the download or the lock was tampered with. If the lock was edited, `make env-update ALL=1` makes it anew."
+            raise UserError(
+                f"{package.file_name}: {problem}.\nEither the download or the lock was tampered with. "
+                "If the lock was edited, `make env-update ALL=1` makes it anew."
             )
-    raise BuildError(
+    raise UserError(
         f"{package.file_name} does not come from {without_password(url)}\n  ({problem}).\n"
-        "Is the channel, or your mirror in .condarc, in reach? A package that is gone from the channel: `make env-update ALL=1`."
+        "Is the channel, or your mirror in .condarc, in reach? "
+        "A package that is gone from the channel: `make env-update ALL=1`."
     )
 
 
-def fetch(packages, out=None):
-    """Bring all locked packages into the cache, several at once, and check each one's SHA-256. Says so on `out`."""
+def fetch(packages: list[Package]) -> None:
+    """Bring all locked packages into the cache, several at once, and check the hashes of each. Says so on stderr."""
     mapping = channel_map()
-    Path(CACHE).mkdir(parents=True, exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(8) as pool:
         fetched = sum(pool.map(lambda package: fetch_one(package, mapping), packages))
-    print(
-        f"conda: {len(packages)} packages, {fetched / 1e6:.0f} MB downloaded, hashes checked",
-        file=out,
-        flush=True,
-    )
+    text = f"conda: {len(packages)} packages, {fetched / 1e6:.0f} MB downloaded, hashes checked"
+    print(text, file=sys.stderr, flush=True)
 
 
-def members(archive, component):
-    """Yield (path, bytes) of the files in one half of a package's archive: `info` or `pkg`."""
+def members(path: Path, component: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Yield (path, content) of the wanted files in one half of a package's archive: `info` or `pkg`."""
     from conda_package_streaming.package_streaming import stream_conda_component
 
-    for tar, member in stream_conda_component(archive, component=component):
-        if member.isfile():
-            yield member.name, lambda tar=tar, member=member: tar.extractfile(member).read()
+    for tar, member in stream_conda_component(path, component=component):
+        name = os.path.normpath(member.name)  # some tools write ./info/index.json
+        if member.isfile() and wanted(name):
+            yield name, tar.extractfile(member).read()
 
 
-def info_file(archive, name):
-    """Return the text of a file of a package's metadata, such as info/index.json."""
-    for path, read in members(archive, "info"):
-        if path == name:
-            return read().decode()
-    raise BuildError(f"{Path(archive).name} holds no {name}: this is no conda package.")
-
-
-def distributions_of(package):
+def distributions_of(package: Package) -> dict[str, str]:
     """Return {normalised name: version} of the Python distributions in a fetched package.
 
     What was read is kept beside the archive, under the archive's SHA-256: to read a package is to unpack all of it.
     """
-    kept = Path(CACHE, "distributions", f"{package.sha256}.json")
+    kept = CACHE / "distributions" / f"{package.sha256}.json"
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(kept.read_text())
-    found = {}
-    if any(map(metadata_file, info_file(package.archive, "info/files").splitlines())):
-        for path, read in members(package.archive, "pkg"):
-            if metadata_file(path):
-                name, version = metadata(read().decode(errors="replace"))
-                found[name] = version
-    kept.parent.mkdir(exist_ok=True)
-    # two builds, with the same process number each, may be at it
-    half = kept.with_name(f"{kept.name}.{os.urandom(4).hex()}.half")
-    half.write_text(json.dumps(found))
-    half.replace(kept)
+        return dict(json.loads(kept.read_text()))
+    path, found = archive(package), {}
+    # A package has the list of its files in one of these, or in both.
+    lists = members(path, "info", lambda name: name in ("info/files", "info/paths.json"))
+    if re.search(rb"\.dist-info/METADATA|\.egg-info/PKG-INFO", b"".join(content for _, content in lists)):
+        for _, content in members(path, "pkg", records.metadata_file):
+            name, version = records.metadata(content.decode(errors="replace"))
+            found[name] = version
+    files.write_whole(kept, json.dumps(found).encode())
     return found
 
 
-def main():
-    if sys.argv[1:] == ["channels"]:
+def main() -> int | None:
+    """Do what the command line says (see the module)."""
+    verb, *locks = sys.argv[1:]
+    if verb == "channels":
         print(json.dumps(channel_map()))
-    elif sys.argv[1:2] == ["distributions"] and len(sys.argv) == 3:
-        packages = read_lock(Path(sys.argv[2]))
-        fetch(packages, sys.stderr)
+        return None
+    packages = conda_lock.read(Path(*locks))
+    fetch(packages)
+    if verb == "distributions":
         with ThreadPoolExecutor() as pool:
-            held = pool.map(distributions_of, packages)
-        print(json.dumps({p.file_name: found for p, found in zip(packages, held, strict=True)}))
-    else:
-        sys.exit(__doc__)
+            held = pool.map(lambda package: (package.file_name, distributions_of(package)), packages)
+            print(json.dumps(dict(held)))
+    return None
 
 
 if __name__ == "__main__":

@@ -1,59 +1,46 @@
-"""Ask the Python index which versions it has: the user's own index where pip.conf names one."""
+"""Which versions the Python index has: the user's own index where pip.conf names one."""
+
+from __future__ import annotations
 
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from distributions import normalise, same_version
-from errors import BuildError
+from couplet.errors import UserError
+from couplet.formats.names import normalise
+from couplet.formats.versions import same_version
+from couplet.network import default_index
 
 
-def index_url():
-    """Return the address of the index, from the mirror's setting or else from Poetry's own default."""
-    if os.environ.get("POETRY_PYPI_MIRROR_URL"):
-        return os.environ["POETRY_PYPI_MIRROR_URL"].rstrip("/")
-    from poetry.repositories.pypi_repository import PyPiRepository
-
-    return PyPiRepository()._base_url.rstrip("/") + "/simple"
-
-
-def file_versions(page):
+def file_versions(page: str) -> set[str]:
     """Return the versions of the files that an index's page of one project (HTML or JSON, PEP 503/691) names."""
     found = set()
     for name in set(re.findall(r"[\w.+!-]+\.(?:whl|tar\.gz|zip)\b", page)):
         try:
-            parse = parse_wheel_filename if name.endswith(".whl") else parse_sdist_filename
-            found.add(str(parse(name)[1]))
+            found.add(str(parse_wheel_filename(name)[1] if name.endswith(".whl") else parse_sdist_filename(name)[1]))
         except (InvalidWheelFilename, InvalidSdistFilename, ValueError):
             continue
     return found
 
 
-def has_version(wanted):
+def has_version(wanted: list[tuple[str, str]]) -> list[bool]:
     """Return, for each (name, version), whether the index has that release.
 
-    Raises BuildError when the index cannot be reached: a lock made without knowing would be wrong.
+    Raises UserError when the index cannot be reached: a lock made without knowing would be wrong.
     """
     session = requests.Session()
     # A dozen questions at once, over any network: one that gets lost is asked again.
-    patient = HTTPAdapter(
-        max_retries=Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504))
-    )
+    patient = HTTPAdapter(max_retries=Retry(total=4, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504)))
     session.mount("https://", patient)
     session.mount("http://", patient)
-    base = index_url()
+    base = (os.environ.get("POETRY_PYPI_MIRROR_URL") or default_index()).rstrip("/")
 
-    def ask(item):
+    def ask(item: tuple[str, str]) -> bool:
         name, version = item
         answer = session.get(f"{base}/{normalise(name)}/", timeout=60)
         if answer.status_code == 404:
@@ -65,14 +52,13 @@ def has_version(wanted):
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(ask, wanted))
     except requests.HTTPError as error:
-        code = error.response.status_code
-        wanted = " (a user name and password go into pip.conf or .netrc)" if code in (401, 403) else ""
-        raise BuildError(
-            f"the Python index answers HTTP {code}{wanted}. The old locks are as they were."
-        ) from None
+        code = error.response.status_code if error.response is not None else 0
+        way = " (a user name and password go into pip.conf or .netrc)" if code in (401, 403) else ""
+        raise UserError(f"the Python index answers HTTP {code}{way}. The old locks are as they were.") from None
     except requests.RequestException as error:
         why = re.search(r"certificate verify failed: [^(]*", str(error))
-        raise BuildError(
-            f"the Python index does not answer: {why[0].strip() if why else type(error).__name__}. The old locks are as they were.\n"
-            "Is this machine on the network? An index of your own goes into pip.conf (index-url), its certificate into SSL_CERT_FILE."
+        raise UserError(
+            f"the Python index does not answer: {why[0].strip() if why else type(error).__name__}. "
+            "The old locks are as they were.\nIs this machine on the network? An index of your own goes into pip.conf "
+            "(index-url), its certificate into SSL_CERT_FILE."
         ) from None

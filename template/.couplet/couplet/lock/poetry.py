@@ -1,103 +1,62 @@
-"""Make poetry.lock, with a stamp in its head by which scripts/lock-state.sh knows what it was made of.
+"""Poetry's part of a lock. It keeps what poetry.lock holds, but for what it is told."""
 
-Nothing moves that need not: Poetry holds what the old lock holds, except for the packages named by --update, or all
-of them with --all. Everything is written to --out; nothing in the project changes.
-"""
+from __future__ import annotations
 
-import argparse
-import hashlib
 import os
-import re
 import subprocess
-import tomllib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-import poetry_lock
-import references
-from changes import stayed, table_of_changes
-from distributions import normalise
-from errors import BuildError, run
+from couplet.errors import UserError
+from couplet.formats import poetry_lock
 
 POETRY = "/opt/poetry/bin/poetry"
-STATE = "/scripts/lock-state.sh"
 
 
-def versions(lock):
-    """Return {("Poetry", name): version} of a poetry.lock; {} where there is none or it is damaged."""
+def versions(project: Path) -> dict[tuple[str, str], str]:
+    """Return {("Poetry", name): version} of what poetry.lock has installed; {} where there is none or it is damaged."""
+    found: dict[str, set[str]] = {}
     try:
-        return {("Poetry", package.name): package.version for package in poetry_lock.read(lock)}
-    except BuildError:
+        for package in poetry_lock.read(project / "poetry.lock"):
+            # those of the group `conda` alone are conda's
+            if set(package.markers) != {"conda"}:
+                found.setdefault(package.name, set()).add(package.version)
+    except UserError:
         return {}
+    # platforms that differ in conda's version differ in Poetry's
+    return {("Poetry", name): "/".join(sorted(numbers)) for name, numbers in found.items()}
 
 
-def check_inputs(project, update, held):
-    """Refuse what Poetry should not be asked: a pyproject.toml that is no TOML, names that the lock does not hold."""
-    try:
-        tomllib.loads((project / "pyproject.toml").read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BuildError(f"pyproject.toml is no TOML: {error}") from None
-    references.check(project / "pyproject.toml")
-    unknown = sorted(update - held)
-    if unknown:
-        raise BuildError(
-            f"PKG: poetry.lock holds no {', '.join(unknown)}. Add it to pyproject.toml, then run `make env-update`."
-        )
+def lock(
+    project: Path, update: Iterable[str], everything: bool, variables: Mapping[str, str], explain: Callable[[str], str]
+) -> None:
+    """Write poetry.lock in `project`, with `variables` in Poetry's environment.
 
-
-def lock(project, update, everything):
-    """Write poetry.lock in `project`. Raises BuildError with what Poetry says where it finds no solution."""
+    Of `update` what Poetry holds may change version. Raises UserError with what Poetry says where it finds no solution,
+    and what `explain` makes of it.
+    """
+    path = project / "poetry.lock"
+    if path.exists():
+        try:
+            poetry_lock.read(path)
+        except UserError:
+            print("poetry.lock is damaged: solving from nothing", flush=True)
+            path.unlink()
     steps = [["lock", "--regenerate"]] if everything else [["lock"]]
-    if update and not everything:
-        steps.append(["update", "--lock", *sorted(update)])
+    mine = sorted(set(update) & {name for _, name in versions(project)})
+    if mine and not everything:
+        steps.append(["update", "--lock", *mine])
     for step in steps:
         print(f"Poetry: {' '.join(step)}", flush=True)
         done = subprocess.run(
             [POETRY, *step, "--no-interaction", "--no-ansi", "--directory", project],
-            env={**os.environ, "POETRY_VIRTUALENVS_CREATE": "false"},
+            env={**os.environ, "POETRY_VIRTUALENVS_CREATE": "false", **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         if done.returncode:
-            raise BuildError(
-                f"Poetry could not lock pyproject.toml:\n\n{done.stdout.strip()}\n\n"
-                "Widen, move or drop the dependency that it names in pyproject.toml, then run `make env-update`."
+            way = "Widen, move or drop the dependency that it names in pyproject.toml, then run `make env-update`."
+            raise UserError(
+                f"Poetry could not lock pyproject.toml:\n\n{done.stdout.strip()}\n\n{explain(done.stdout) or way}"
             )
-
-
-def stamped(project):
-    """Return the text of the project's poetry.lock with its stamp: comments, which Poetry reads over and leaves out."""
-    text = re.sub(r"^# stamp .*\n", "", (project / "poetry.lock").read_text(), flags=re.M)
-    stamp = subprocess.run(["sh", STATE, "stamp", project], check=True, capture_output=True, text=True).stdout
-    return f"{stamp}# stamp this-file {hashlib.sha256(text.encode()).hexdigest()}\n{text}"
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--project", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--update", default="", help="names of packages that may move")
-    parser.add_argument("--all", default="", help="not empty: everything may move")
-    options = parser.parse_args()
-    project = options.project
-    update = {normalise(name) for name in options.update.replace(",", " ").split()}
-
-    before = versions(project / "poetry.lock")
-    check_inputs(project, update, {name for _, name in before})
-    if not before and (project / "poetry.lock").exists():
-        print("poetry.lock is damaged: solving from nothing", flush=True)
-        (project / "poetry.lock").unlink()
-    lock(project, update, options.all)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "poetry.lock").write_text(stamped(project))
-
-    after = versions(project / "poetry.lock")
-    print()
-    for line in table_of_changes(before, after) if before else [f"{len(after)} packages locked"]:
-        print(line)
-    for name in stayed(update, before, after):
-        print(f"{name} stays: nothing newer fits pyproject.toml and the other packages")
-
-
-if __name__ == "__main__":
-    run(main)
