@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ import copier.errors
 import jinja2
 import pytest
 import yaml
+from couplet.update import ANSWERS, BACK, OF_0, report
 from packaging.version import Version
 
 from tests.harness import template, update
@@ -133,6 +135,7 @@ def test_an_update_gives_what_a_fresh_render_gives(history, begun, fresh, versio
     assert update.lost_answers(before, after, template.questions(), DROPPED) == []
     assert update.differences(project, fresh(after)) == []
     assert not update.conflicts(project)
+    assert report(project).clean
 
 
 @every_release_and_variant
@@ -188,16 +191,10 @@ def test_a_users_edits_survive_or_are_a_visible_conflict(history, begun, version
         assert update.conflicts(project) == {"README.md", ".editorconfig"}
 
 
-KERNEL = {"docker/kernel.json", "notebooks/example.ipynb"}
-CONDA = {"environment.yml"} | {
-    f"docker/{name}"
-    for name in ("conda-lock.txt", "conda-tools.txt", "conda.sh", "conda_packages.py", "conda_plugin.py", "guard.py", "index.py",
-                 "install_conda.py", "poetry_plugin.py", "record_activation.py", "virtual-packages.yml")
-}  # fmt: skip
-SERVED = {"docker/health.py", "scripts/serve.sh", "src/sea_ice/serve.py", "tests/test_app.py"}
+SERVED = {"src/sea_ice/serve.py", "tests/test_app.py"}
 FLIPS = {
-    "environment": {"conda-poetry": CONDA, "poetry": {"docker/poetry-tools.txt"}},
-    "kernel": {True: KERNEL, False: set()},
+    "environment": {"conda-poetry": {"environment.yml"}, "poetry": set()},
+    "kernel": {True: {"notebooks/example.ipynb"}, False: set()},
     "ci": {
         "github": {".github/workflows/audit.yml", ".github/workflows/ci.yml", "renovate.json"},
         "gitlab": {".gitlab-ci.yml", "renovate.json"},
@@ -205,10 +202,7 @@ FLIPS = {
     },
     "python_version": {"3.11": set(), "3.12": set(), "3.13": set(), "3.14": set()},
     "platforms": {("linux-64",): set(), ("linux-64", "linux-aarch64", "osx-arm64"): set()},
-    "accelerator": {
-        "cpu": set(),
-        "cuda": {"docker/cuda_builds.py", "scripts/gpus.sh", "compose.gpu.yaml", "src/sea_ice/device.py"},
-    },
+    "accelerator": {"cpu": set(), "cuda": {"compose.gpu.yaml", "src/sea_ice/device.py"}},
     "license": {"MIT": set(), "BSD-3-Clause": set(), "Apache-2.0": set(), "Proprietary": set()},
     "devcontainer": {True: {".devcontainer/devcontainer.json"}, False: set()},
     "advanced": {True: set(), False: set()},
@@ -219,14 +213,11 @@ FLIPS = {
         "streamlit": SERVED | {"src/sea_ice/dashboard.py"},
         "jupyterlab": SERVED | {"src/sea_ice/jupyter/labconfig/default_setting_overrides.json"},
     },
-    "hosting": {
-        "docker": set(),
-        "saturn": {"postBuild", "Dockerfile.saturn", "docker/saturn.py", "docker/saturn_pack.py", "scripts/saturn.sh"},
-    },
-    "cluster": {"none": set(), "dask": {"scripts/cluster.sh", "src/sea_ice/cluster.py"}},
-    "deploy": {"none": set(), "kubernetes": {"deploy/job/job.yaml", "deploy/job/kustomization.yaml", "scripts/deploy.sh"}},
+    "hosting": {"docker": set(), "saturn": {"postBuild", "Dockerfile.saturn"}},
+    "cluster": {"none": set(), "dask": {"src/sea_ice/cluster.py"}},
+    "deploy": {"none": set(), "kubernetes": {"deploy/job/job.yaml", "deploy/job/kustomization.yaml"}},
 }
-"""Question -> answer -> the files that exist for that answer alone."""
+"""Question -> answer -> the files that exist for that answer alone, but for those in .couplet, which are nobody's to edit."""
 
 
 def test_every_choice_has_a_row_in_the_table_of_flips():
@@ -246,7 +237,7 @@ def test_a_flipped_answer_moves_exactly_its_files(history, begun, fresh, version
         return  # the release had nothing to flip: its update is tested above
     answers = rows(version, history)["default"]
     project = begun(version, "default")
-    unflipped = update.files(fresh(answers)).keys()
+    unflipped = outside(fresh(answers))
     default = next(choice for choice in FLIPS[question] if plain(choice) == current(history, question))
     flips = [choice for choice in FLIPS[question] if choice != default]
     for answer in [*flips, default] if version == MADE_UP else flips[-1:]:
@@ -256,7 +247,12 @@ def test_a_flipped_answer_moves_exactly_its_files(history, begun, fresh, version
         assert recorded.items() >= {**answers, question: plain(answer)}.items()
         assert update.differences(project, fresh(recorded)) == []
         come, gone = FLIPS[question][answer], FLIPS[question][default]
-        assert update.files(project).keys() == (unflipped - gone) | come
+        assert outside(project) == (unflipped - gone) | come
+
+
+def outside(project: Path) -> set[str]:
+    """Return the paths of a project that are not in .couplet."""
+    return {path for path in update.files(project) if not path.startswith(".couplet/")}
 
 
 def plain(answer):
@@ -272,6 +268,194 @@ def current(history, question: str):
     return default
 
 
+# --- nothing is deleted, left out or left behind unsaid --------------------------------------------
+
+MINE = "\n# mine\n"
+
+
+def edit_every(project: Path, count: int = 1) -> set[str]:
+    """Write a line into every file of a project, or into every second or third one, and commit. Returns their paths."""
+    edited = sorted(update.files(project).keys() - {ANSWERS})[::count]
+    for path in edited:
+        Edit(path, MINE).apply(project)
+    update.commit(project)
+    return set(edited)
+
+
+def unsaid(project: Path, edited: set[str]) -> set[str]:
+    """Return which of the edits are neither there, be it in a conflict, nor named by what `make update` ends with."""
+    there = {path for path in edited if (project / path).exists() and MINE.strip() in (project / path).read_text()}
+    return edited - there - report(project).deleted.keys()
+
+
+@pytest.mark.parametrize("question", [*FLIPS, "package_name"])
+@pytest.mark.parametrize("version", RELEASES)
+def test_a_flipped_answer_deletes_no_edit_unsaid(history, begun, version, question):
+    """Every second file is edited, so that what is named without an edit is seen too."""
+    if question not in template.questions(history, version):
+        return
+    answers = rows(version, history)["default"]
+    default = None if question == "package_name" else current(history, question)
+    others = ["polar_ice"] if question == "package_name" else [plain(answer) for answer in FLIPS[question]]
+    project = begun(version, "default")
+    if question == "app" and version != "v0.1.0":
+        # from an app to none: more goes than comes
+        others, default = ["none"], "flask"
+        update.update(project, history, {"app": "flask"}, version)
+        update.commit(project)
+    edited = edit_every(project, 2)
+    update.update(project, history, {question: next(answer for answer in others if answer != default)})
+    assert unsaid(project, edited) == set()
+    named = report(project).deleted.keys()
+    assert named == {path for path in edited if not (project / path).exists()}, answers
+
+
+OLD = [version for version in RELEASES if Version(version) < Version("1.0.0") and version != MADE_UP]
+
+
+def old_make_update(project: Path) -> subprocess.CompletedProcess:
+    """Run what `make update` of 0.x runs in its container: the project's own docker/update.sh."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", "docker/update.sh", "update"], cwd=project, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def make_update(project: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run what `make update` runs in its container, or another task of it."""
+    package = template.REPOSITORY / "template/.couplet"
+    return subprocess.run(
+        [sys.executable, "-m", "couplet", "update", *(words or ["update"])], cwd=project,
+        env={**os.environ, "PYTHONPATH": str(package)}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["default", "staged", "flask"])
+@pytest.mark.parametrize("version", OLD)
+def test_the_crossing_from_0_x_is_one_command_and_names_every_edit_in_what_was_the_templates(begun, version, name):
+    """`make update` with the scripts of 0.x; then what the first build runs, or `make update` once more."""
+    if name not in rows(version):
+        return
+    project = begun(version, name)
+    machinery = {path for path in update.files(project) if path.startswith(OF_0)}
+    edited = set(sorted(machinery)[::2])
+    for path in edited:
+        Edit(path, MINE).apply(project)
+    Edit("scripts/own.sh", "echo mine\n").apply(project)
+    update.commit(project)
+    done = old_make_update(project)
+    assert done.returncode == 0, done.stdout
+    assert "make update" in done.stdout, "the closing words say what names the edits"
+    assert machinery <= {line.removeprefix(" D ") for line in done.stdout.splitlines() if line.startswith(" D ")}
+    found = report(project)
+    assert found.deleted.keys() == edited and all(place.startswith(".couplet/") for place in found.deleted.values())
+    assert found.left == ["scripts/own.sh"] and (project / "scripts/own.sh").exists()
+    assert template.git(project, "ls-files", "--deleted", "--", "scripts/update.sh"), "the first build looks for this"
+    told = make_update(project, "report")
+    assert told.returncode == 1 and all(f"git show HEAD:./{path}   (.couplet/" in told.stdout for path in edited)
+    again = make_update(project)
+    assert again.returncode == 1 and told.stdout.strip() in again.stdout and "not committed yet" in again.stdout
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_the_crossing_says_nothing_where_nothing_was_edited(begun, version):
+    """The negative control, and the end of the questions: once the deletions are in git's index the build does not look."""
+    project = begun(version, "default")
+    assert old_make_update(project).returncode == 0
+    told = make_update(project, "report")
+    assert (told.returncode, told.stdout) == (0, "")
+    update.commit(project)
+    assert not template.git(project, "ls-files", "--deleted", "--", "scripts/update.sh")
+    assert "Nothing has changed" in make_update(project).stdout
+
+
+def test_make_update_names_what_it_deletes_with_edits(history, tmp_path):
+    """The user's own web page goes with the answer; git has it."""
+    project = update.project(history, tmp_path / "project", {"project_name": "Sea Ice", "app": "flask"}, template.TAG)
+    Edit("src/sea_ice/web.py", MINE).apply(project)
+    update.commit(project)
+    done = make_update(project, "update", "--vcs-ref=:current:", "--data", "app=none")
+    assert done.returncode == 1 and "Deleted, with your edits:\n  git show HEAD:./src/sea_ice/web.py\n" in done.stdout
+    assert "serve.py\n  " not in done.stdout and "git show HEAD:./src/sea_ice/serve.py" not in done.stdout
+    assert MINE in template.git(project, "show", "HEAD:./src/sea_ice/web.py")
+    assert "docker/" not in done.stdout, "what is said of 0.x is said of 0.x alone"
+
+
+def test_a_new_package_name_names_the_edited_file_its_heir_and_what_stays_behind(history, tmp_path):
+    project = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, template.TAG)
+    Edit("src/sea_ice/analysis.py", MINE).apply(project)
+    Edit("src/sea_ice/ice.py", "THICKNESS = 1.5\n").apply(project)
+    update.commit(project)
+    done = make_update(project, "update", "--vcs-ref=:current:", "--data", "package_name=polar_ice")
+    assert done.returncode == 1
+    assert "git show HEAD:./src/sea_ice/analysis.py   (src/polar_ice/analysis.py has taken its place)" in done.stdout
+    assert "has no file in any more:\n  src/sea_ice/ice.py\n" in done.stdout
+    assert (project / "src/sea_ice/ice.py").exists()
+
+
+def test_a_file_of_the_users_own_is_not_taken_over(history, tmp_path):
+    """Where another answer brings a file of the same name, both are in a conflict."""
+    project = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, template.TAG)
+    own = Edit("src/sea_ice/web.py", "PAGE = 'mine'\n")
+    own.apply(project)
+    update.commit(project)
+    done = make_update(project, "update", "--vcs-ref=:current:", "--data", "app=flask")
+    assert done.returncode == 1 and "same lines:\n  src/sea_ice/web.py\n" in done.stdout
+    assert update.lost(project, [own]) == []
+
+
+IGNORING = {
+    "a folder": (".*\n!.gitignore\n", ".couplet"),
+    "a file": ("AGENTS.md\n", "AGENTS.md"),
+}
+
+
+@pytest.mark.parametrize("case", IGNORING)
+def test_a_file_that_gitignore_keeps_out_of_git_is_named(begun, tmp_path, case):
+    """Also in a clone that was made without it, where it is put back."""
+    patterns, named = IGNORING[case]
+    project = begun("v0.4.0", "default")
+    Edit(".gitignore", patterns).apply(project)
+    update.commit(project)
+    assert old_make_update(project).returncode == 0
+    told = make_update(project, "report")
+    assert told.returncode == 1 and f"git add --force {named}\n" in told.stdout
+    update.commit(project)
+    clone = tmp_path / "clone"
+    template.git(tmp_path, "clone", "--quiet", str(project), str(clone))
+    assert not (clone / named).exists()
+    done = make_update(clone)
+    assert done.returncode == 1 and f"git add --force {named}\n" in done.stdout
+    template.git(clone, "add", "--force", named)
+    update.commit(clone)
+    done = make_update(clone)
+    assert done.returncode == 0 and "Nothing has changed" in done.stdout, done.stdout
+
+
+def test_a_pattern_for_text_files_does_not_keep_the_pins_out_of_git(begun):
+    """.couplet/.gitignore takes all of its folder in; one of the repositories that were adopted ignores *.txt."""
+    project = begun("v0.4.0", "default")
+    Edit(".gitignore", "*.txt\n").apply(project)
+    for path in (project / "docker").glob("*.txt"):
+        template.git(project, "add", "--force", str(path.relative_to(project)))
+    update.commit(project)
+    assert old_make_update(project).returncode == 0
+    assert report(project).ignored == []
+    update.commit(project)
+    assert ".couplet/pins/tools.txt" in template.git(project, "ls-files")
+
+
+def test_a_file_that_somebody_deleted_and_ignores_is_not_put_back(history, tmp_path):
+    project = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, template.TAG)
+    Edit(".editorconfig", deleted=True).apply(project)
+    Edit(".gitignore", ".editorconfig\n").apply(project)
+    update.commit(project)
+    done = make_update(project)
+    assert done.returncode == 0 and not (project / ".editorconfig").exists()
+
+
 # --- what turns the gate red -----------------------------------------------------------------------
 
 
@@ -285,7 +469,7 @@ def rename(old: str, new: str):
     return change
 
 
-ENVIRONMENT = "{% if environment == 'conda-poetry' %}environment.yml{% endif %}.jinja"
+ENVIRONMENT = "environment.yml.jinja"
 MOVED = {"renamed": (ENVIRONMENT, "env.yml.jinja"), "removed": (ENVIRONMENT, "")}
 
 
@@ -412,7 +596,7 @@ def test_a_file_that_is_not_updated_is_seen(history, tmp_path):
     old = template.render(history, tmp_path / "old", {"project_name": "Sea Ice"}, MADE_UP)
     new = template.render(history, tmp_path / "new", {"project_name": "Sea Ice"})
     problems = update.differences(old, new)
-    assert ".editorconfig is missing" in problems and "docker/poetry.txt differs" in problems
+    assert ".editorconfig is missing" in problems and ".couplet/pins/poetry.txt differs" in problems
     (new / "entrypoint.sh").chmod(0o644)
     assert "entrypoint.sh differs" in update.differences(old, new)
 
@@ -511,7 +695,7 @@ def test_the_pages_way_back_undoes_an_update(conflicted):
     """What docs/upgrading.md says, word by word; `make update` says the same."""
     page = (template.REPOSITORY / "docs/upgrading.md").read_text()
     recipe = re.search(r"## Back out.*?```sh\n(.*?)\n```", page, re.S).group(1)
-    assert recipe in (conflicted / "docker/update.sh").read_text()
+    assert recipe == BACK
     assert subprocess.run(["git", "diff", "--check"], cwd=conflicted, capture_output=True).returncode, "markers are named"
     assert (conflicted / ".editorconfig").exists()
     subprocess.run(["sh", "-c", recipe], cwd=conflicted, check=True, capture_output=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -39,7 +40,7 @@ def old(history, tmp_path, sources):
 def no_image_left():
     """Remove what the tests of this file make."""
     yield
-    docker("image", "rm", "--force", *(f"{IMAGES}-update:{tag}" for tag in ("copier", "latest", "dev")), check=False)
+    docker("image", "rm", "--force", *(f"{IMAGES}-update:{tag}" for tag in ("latest", "dev")), check=False)
 
 
 def test_make_update_brings_in_the_newest_template(history, old, tmp_path):
@@ -58,6 +59,14 @@ def test_make_update_brings_in_the_newest_template(history, old, tmp_path):
     (old.path / "Makefile").write_bytes((old.path / "Makefile").read_bytes().replace(edit.text.encode(), b""))
     fresh = template.render(history, tmp_path / "fresh", {"project_name": "Sea Ice"})
     assert update.differences(old.path, fresh) == []
+
+
+def test_make_update_fails_on_an_edited_file_that_it_deletes_and_names_it(old):
+    Edit("notebooks/example.ipynb", "\n").apply(old.path)
+    update.commit(old.path)
+    shown = old.make("update", "ARGS=--data kernel=false", fails=True).output
+    assert "Deleted, with your edits:\n  git show HEAD:./notebooks/example.ipynb" in shown
+    assert "git show HEAD:./notebooks/example.ipynb" in old.make("update", fails=True).output, "once more says it again"
 
 
 def test_make_update_fails_on_a_conflict_and_names_it(old):
@@ -83,7 +92,7 @@ def test_what_a_machine_of_another_platform_is_told_works(history, tmp_path, sou
     arguments = re.search(r'make update ARGS="(.+)" && make env-update', shown)[1]
     project.make("update", f"ARGS={arguments}")
     assert update.answers_of(path) == {**before, "platforms": ["linux-64", "linux-aarch64"]}
-    assert "--platforms linux-64 linux-aarch64 --" in (path / "Dockerfile").read_text()
+    assert json.loads((path / ".couplet/project.json").read_text())["platforms"] == ["linux-64", "linux-aarch64"]
 
 
 def test_make_update_works_in_a_worktree_of_git(old, tmp_path):
@@ -98,7 +107,9 @@ def test_make_update_works_for_a_user_without_a_name(history, old, tmp_path):
     old.make("update-check")
     for path in [old.path, *old.path.rglob("*")]:
         os.chown(path, 12345, 6789)
-    docker("run", "--rm", *owned, "--workdir", str(old.path), f"{old.images}:copier", "update")
+    words = [".couplet/host/docker-build.sh", "--quiet", "--file", ".couplet/tasks.Dockerfile", "--target", "copier"]
+    image = subprocess.run(words, cwd=old.path, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    docker("run", "--rm", *owned, "--workdir", str(old.path), image, "update")
     assert (old.path / ".editorconfig").stat().st_uid == 12345
 
 
@@ -137,6 +148,21 @@ def test_an_updated_project_locks_builds_and_passes_its_tests(history, tmp_path,
     path = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, version)
     update.update(path, history)
     Project(path, f"{IMAGES}-update").make("env-update", "build", "test")
+
+
+@pytest.mark.parametrize("version", [version for version in RELEASES if version != MADE_UP])
+def test_make_update_of_0_x_is_the_crossing_and_the_first_build_names_the_edits(history, tmp_path, sources, version):
+    """The project's own make, scripts and Copier; then the new ones, until the deletions are in git's index."""
+    path = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, version)
+    Edit("docker/finish.sh", "# mine\n").apply(path)
+    update.commit(path)
+    project = Project(path, f"{IMAGES}-update")
+    assert " D docker/finish.sh" in project.make("update").output
+    project.make("env-update")
+    shown = project.make("build", fails=True).output
+    assert "git show HEAD:./docker/finish.sh   (.couplet/" in shown and shown.count("git show") == 1
+    template.git(path, "add", "--all")
+    project.make("build")
 
 
 def test_an_adopted_repository_locks_builds_and_passes_its_tests(history, tmp_path, sources):

@@ -84,6 +84,15 @@ if [ -n "$PROXIES" ]; then
 fi
 [ -z "${REGISTRY-}" ] || add --build-arg "REGISTRY=${REGISTRY%/}/"
 
+# An update from 0.x ran the scripts of 0.x, which do not say which of the files that they deleted had edits. It is said before an
+# image is built, until git's index has the deletion of a file that every project of 0.x had.
+case "$bake$arguments" in
+    yes* | *" --tag "*)
+        if [ -n "$(git ls-files --deleted -- scripts/update.sh 2> /dev/null)" ] && ! "$here/update.sh" report; then
+            echo "This looks once at what an update from 0.x has deleted. Seen to? git add --all, then run the same command again." >&2
+            exit 1
+        fi ;;
+esac
 # Labels, and the base images of base-images.lock.
 case "$bake$arguments${FACTS-}" in
     *no) ;; # asked for by python.sh, which would be asked for them
