@@ -35,6 +35,9 @@ DEPENDS = [
 ]  # fmt: skip
 """What conda imports, by conda's names."""
 
+NEWER = {"truststore": (3, 10)}
+"""What it does without on a Python older than this."""
+
 METADATA = f"Metadata-Version: 2.1\nName: conda\nVersion: {VERSION}\nSummary: a package and environment manager\n"
 
 ENTRY = f"""#!{PLACEHOLDER}/bin/python
@@ -87,6 +90,12 @@ ACTIVATE = f""". '{PLACEHOLDER}/etc/profile.d/conda.sh' && conda activate "$@"
 """
 DEACTIVATE = f""". '{PLACEHOLDER}/etc/profile.d/conda.sh' && conda deactivate
 """
+
+
+def depends(minor: str) -> list[str]:
+    """What conda imports on a Python."""
+    python = tuple(map(int, minor.split(".")))
+    return [spec for spec in DEPENDS if NEWER.get(spec, python) <= python]
 
 
 def stage(wheel: Path, folder: Path, minor: str) -> None:
