@@ -63,6 +63,7 @@ class Listing:
     depends: dict[str, list[str]]
     sdists: dict[str, dict[str, list[str]]]
     wheels: dict[str, list[str]]
+    conda: conda.Release = conda.NEW
 
     def conda_name(self, name: str) -> str:
         """The name at conda-forge of a PyPI project."""
@@ -77,7 +78,7 @@ def listing(minors: Iterable[str] | None = None, file: Path = LIST) -> Listing:
     """
     read = tomllib.loads(LIST.read_text())
     if file != LIST:
-        read |= {"lock-only": {}, **tomllib.loads(file.read_text())}
+        read |= {"lock-only": {}, "conda": conda.OLD, **tomllib.loads(file.read_text())}
     items = Listing(lock_only={name: LockOnly(**entry) for name, entry in read.pop("lock-only").items()}, **read)
     pythons = [minor for minor in items.pythons if minors is None or minor in minors]
     return replace(items, pythons=pythons, lock_only=items.lock_only if pythons == items.pythons else {})
@@ -110,9 +111,7 @@ def old_root(on: Engine, pythons: dict[str, Path], progress: Progress) -> Path:
     return _made(on, listing(pythons, OLD_ROOT), pythons, folder, [LIST, OLD_ROOT], progress) / NAME
 
 
-def _made(
-    on: Engine, items: Listing, pythons: dict[str, Path], folder: Path, lists: list[Path], progress: Progress
-) -> Path:
+def _made(on: Engine, items: Listing, pythons: dict[str, Path], folder: Path, lists: list[Path], progress: Progress) -> Path:
     """Build what is missing of a list, and index it; the folder that holds the channel, inside of `folder`."""
     parts = [
         *lists,
@@ -208,7 +207,7 @@ def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]
 
 def _wanted(items: Listing) -> Iterable[tuple[str, str, list[str], dict[str, list[str]]]]:
     """For each Python and platform: the tags of its wheels, and the versions that are wanted by name."""
-    everything = items.wheels | {"conda-lock": [conda.VENDORED_BY.partition("==")[2]]}
+    everything = items.wheels | {"conda-lock": [items.conda.vendored_by]}
     for platform, tags in items.platforms.items():
         for minor in items.pythons:
             yield minor, platform, tags, everything
@@ -299,7 +298,7 @@ def _packages(
         heavy = [pool.submit(_python_package, on, minor, folder) for minor, folder in pythons.items()]
         results = [file for files in pool.map(_wheel_packages, jobs, chunksize=4) for file in files]
         results += [job.result() for job in heavy]
-    results += [_conda_package(conda_lock, items.pythons[0])]
+    results += [_conda_package(items.conda, conda_lock, items.pythons[0])]
     if items.pythons[0] not in cpython.OLD:
         # what projects ask for, and a conda root does not
         pythons_of = dict.fromkeys(items.platforms, items.pythons) | dict.fromkeys(items.lock_only, items.pythons[:1])
@@ -469,10 +468,10 @@ def _zones_of_conda(library: Path) -> None:
         module.write_text(text.replace(mark, f"{mark}{PLACEHOLDER}/share/zoneinfo:"))
 
 
-def _conda_package(wheel: Wheel, minor: str) -> Path:
-    depends = [*conda.depends(minor), _python_range(minor)]
-    described = Package("conda", conda.VERSION, f"py{minor.replace('.', '')}{{hash}}_0", depends, subdir=PLATFORM)
-    return _store(described, [HERE / "conda.py", wheel.path], lambda folder: conda.stage(wheel.path, folder, minor))
+def _conda_package(release: conda.Release, wheel: Wheel, minor: str) -> Path:
+    depends = [*release.depends, _python_range(minor)]
+    described = Package("conda", release.version, f"py{minor.replace('.', '')}{{hash}}_0", depends, subdir=PLATFORM)
+    return _store(described, [HERE / "conda.py", wheel.path], lambda folder: conda.stage(release, wheel.path, folder, minor))
 
 
 def _udunits_staged() -> Path:
