@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import getpass
+import json
 import os
 import re
 import subprocess
@@ -99,7 +100,7 @@ def settings() -> dict[str, str]:
 
 def pin(name: str, pins: Path) -> str:
     """Return the lines of one project from a file of pins: its version and its hashes."""
-    found = re.search(rf"^{re.escape(name)}==.*(?:\\\n.*)*", pins.read_text(), re.M)
+    found = re.search(rf"^{re.escape(name)}==(?:.*\\\n)*.*", pins.read_text(), re.M)
     if not found:
         raise UserError(f"{pins.name} has no {name}. Take it from git again: git checkout HEAD -- .couplet")
     return found[0] + "\n"
@@ -138,36 +139,45 @@ def recorded() -> list[str]:
     return sorted(file.stem for file in (PREFIX / "conda-meta").glob("*.json"))
 
 
-def fetch(lock: Path, packages: list[conda_lock.Package], folder: Path) -> None:
-    """Fetch the packages of a lock and check their hashes; leave them in `folder` as a package cache of conda's."""
+def fetch(lock: Path, folder: Path) -> None:
+    """Fetch the packages of a lock into a folder and check their hashes. Raises UserError."""
     command = [str(PYTHON), "-B", "-m", "couplet.install.fetch", "fetch", str(lock)]
-    variables = {**os.environ, "PYTHONPATH": str(PACKAGE), "COUPLET_CONDA_CACHE": str(folder / "fetched")}
+    variables = {**os.environ, "PYTHONPATH": str(PACKAGE), "COUPLET_CONDA_CACHE": str(folder)}
     done = subprocess.run(command, env=variables, stderr=subprocess.PIPE, text=True)
     said, _, error = done.stderr.partition("\nERROR: ")
     if done.returncode:
         raise UserError(error.strip() or f"conda's packages could not be fetched (exit code {done.returncode}):\n{said}")
     print(said, end="", file=sys.stderr, flush=True)
-    # conda knows by urls.txt which address an archive came from
-    cache = folder / "pkgs"
-    cache.mkdir()
-    for package in packages:
-        next((folder / "fetched").rglob(package.file_name)).replace(cache / package.file_name)
-    (cache / "urls.txt").write_text("".join(f"{package.url}\n" for package in packages))
 
 
 def create(lock: Path, packages: list[conda_lock.Package], folder: Path) -> None:
     """Make the environment from conda's lock. What it held before goes, and is named."""
     if before := recorded():
         print(f"conda: {NAME} is made anew from the lock; it held {len(before)} packages: {', '.join(before)}", flush=True)
-    fetch(lock, packages, folder)
-    # Offline: what conda links is what was fetched and checked. And by conda itself, however old: what links packages
-    # in the image (rattler) wants a newer Python.
+    fetch(lock, folder / "fetched")
+    # Offline, and from these files: what conda links is what was fetched and checked. By conda itself, however old: what
+    # links packages in the image (rattler) wants a newer Python.
+    explicit = folder / "explicit.txt"
+    places = [next((folder / "fetched").rglob(package.file_name)).as_uri() for package in packages]
+    lines = [f"{place}#{package.md5}" for place, package in zip(places, packages)]
+    explicit.write_text("\n".join(["@EXPLICIT", *lines, ""]))
     options = {"CONDA_PKGS_DIRS": str(folder / "pkgs"), "CONDA_OFFLINE": "true", "CONDA_ALWAYS_COPY": "true"}
     variables = {**os.environ, **options, "CONDA_REGISTER_ENVS": "false"}
-    command = [str(ROOT / "bin/conda"), "create", "--yes", "--quiet", "--prefix", str(PREFIX), "--file", str(lock)]
+    command = [str(ROOT / "bin/conda"), "create", "--yes", "--quiet", "--prefix", str(PREFIX), "--file", str(explicit)]
     code = subprocess.run(command, env=variables).returncode
     if code:
         raise UserError(f"conda could not make {PREFIX} from {lock.name} (exit code {code}; see above).")
+    name_sources(packages)
+
+
+def name_sources(packages: list[conda_lock.Package]) -> None:
+    """Write the public addresses of the packages into conda's records, which name the files that they were linked from."""
+    public = {package.file_name: package for package in packages}
+    for path in (PREFIX / "conda-meta").glob("*.json"):
+        record = json.loads(path.read_text())
+        package = public[record["fn"]]
+        record["url"], record["channel"] = package.url, package.channel
+        path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
 def main() -> int:
