@@ -26,6 +26,7 @@ import couplet
 from couplet import network
 from couplet.errors import UserError, run
 from couplet.formats import conda_lock, platforms
+from couplet.install.origins import write_history
 from couplet.saturn import APP, NAME, POETRY, PREFIX, ROOT
 
 PACKAGE = Path(couplet.__file__).parents[1]
@@ -158,8 +159,7 @@ def create(lock: Path, packages: list[conda_lock.Package], folder: Path) -> None
     # Offline, and from these files: what conda links is what was fetched and checked. By conda itself, however old: what
     # links packages in the image (rattler) wants a newer Python.
     explicit = folder / "explicit.txt"
-    places = [next((folder / "fetched").rglob(package.file_name)).as_uri() for package in packages]
-    lines = [f"{place}#{package.md5}" for place, package in zip(places, packages)]
+    lines = [f"{next((folder / 'fetched').rglob(p.file_name)).as_uri()}#{p.md5}" for p in packages]
     explicit.write_text("\n".join(["@EXPLICIT", *lines, ""]))
     options = {"CONDA_PKGS_DIRS": str(folder / "pkgs"), "CONDA_OFFLINE": "true", "CONDA_ALWAYS_COPY": "true"}
     variables = {**os.environ, **options, "CONDA_REGISTER_ENVS": "false"}
@@ -178,6 +178,7 @@ def name_sources(packages: list[conda_lock.Package]) -> None:
         package = public[record["fn"]]
         record["url"], record["channel"] = package.url, package.channel
         path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    write_history(PREFIX, packages)
 
 
 def main() -> int:
