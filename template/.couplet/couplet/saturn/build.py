@@ -61,7 +61,10 @@ def copy_project(project: Path) -> None:
     """Put into APP what the project is imported from, and the locks of what it was built with."""
     if project == APP:
         return
-    for path in (*(project / name for name in ("pyproject.toml", "README.md", "poetry.lock")), *project.glob("conda-linux-*.lock")):
+    for path in (
+        *(project / name for name in ("pyproject.toml", "README.md", "poetry.lock")),
+        *project.glob("conda-linux-*.lock"),
+    ):
         shutil.copyfile(path, APP / path.name)
     shutil.rmtree(APP / "src", ignore_errors=True)
     shutil.copytree(project / "src", APP / "src", ignore=shutil.ignore_patterns("__pycache__"))

@@ -26,7 +26,17 @@ FILES = (
     *(f".couplet/{name}" for name in ("project.json", "pins/tools.txt", "pins/poetry.txt")),
 )
 FOLDERS = ("src", ".couplet/couplet")
-LEAVE = (".env", ".env.*", "*.pem", "*.key", ".git", ".ipynb_checkpoints", "__pycache__", "*.pyc", ".couplet/couplet/inspect/*")
+LEAVE = (
+    ".env",
+    ".env.*",
+    "*.pem",
+    "*.key",
+    ".git",
+    ".ipynb_checkpoints",
+    "__pycache__",
+    "*.pyc",
+    ".couplet/couplet/inspect/*",
+)
 PASSWORD = re.compile(rb"[a-z][a-z0-9+.-]*://[^/\s\"'@:{}$<>]+:[^/\s\"'@{}$<>]+@[^\s\"']+", re.I)
 
 SCRIPT = """\
@@ -59,7 +69,9 @@ def wanted(project: Path) -> list[str]:
     missing = [name for name in FILES if not (project / name).is_file()]
     if missing:
         raise UserError(f"there is no {', '.join(missing)}: `make env-update` makes locks.")
-    found = [path for folder in FOLDERS for path in (project / folder).rglob("*") if path.is_file() and not path.is_symlink()]
+    found = [
+        path for folder in FOLDERS for path in (project / folder).rglob("*") if path.is_file() and not path.is_symlink()
+    ]
     names = [path.relative_to(project) for path in found]
     kept = [n for n in names if not any(fnmatch(part, pattern) for part in (str(n), *n.parts) for pattern in LEAVE)]
     return sorted([*FILES, *map(str, kept)])

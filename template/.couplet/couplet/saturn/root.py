@@ -147,14 +147,18 @@ def fetch(lock: Path, folder: Path) -> None:
     done = subprocess.run(command, env=variables, stderr=subprocess.PIPE, text=True)
     said, _, error = done.stderr.partition("\nERROR: ")
     if done.returncode:
-        raise UserError(error.strip() or f"conda's packages could not be fetched (exit code {done.returncode}):\n{said}")
+        raise UserError(
+            error.strip() or f"conda's packages could not be fetched (exit code {done.returncode}):\n{said}"
+        )
     print(said, end="", file=sys.stderr, flush=True)
 
 
 def create(lock: Path, packages: list[conda_lock.Package], folder: Path) -> None:
     """Make the environment from conda's lock. What it held before goes, and is named."""
     if before := recorded():
-        print(f"conda: {NAME} is made anew from the lock; it held {len(before)} packages: {', '.join(before)}", flush=True)
+        print(
+            f"conda: {NAME} is made anew from the lock; it held {len(before)} packages: {', '.join(before)}", flush=True
+        )
     fetch(lock, folder / "fetched")
     # Offline, and from these files: what conda links is what was fetched and checked. By conda itself, however old: what
     # links packages in the image (rattler) wants a newer Python.
