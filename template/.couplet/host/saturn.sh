@@ -1,6 +1,6 @@
 #!/bin/sh
 # Writes build/postBuild, one script for the form of Saturn Cloud's image builder, with a Python in a container.
-#   saturn.sh BASE_IMAGE PACKAGE
+#   saturn.sh BASE_IMAGE
 set -eu
 
 "${0%/*}/docker-check.sh"
@@ -10,6 +10,6 @@ trap 'rm -f build/postBuild.new' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 docker run --rm --network none --user "$("${0%/*}/docker-user.sh")" --volume "$PWD:/work:ro" --workdir /work \
-    --entrypoint /opt/conda/bin/python "${REGISTRY:+${REGISTRY%/}/}$1" -B docker/saturn_pack.py --package "$2" > build/postBuild.new
+    --entrypoint .couplet/couplet.sh "${REGISTRY:+${REGISTRY%/}/}$1" saturn-pack > build/postBuild.new
 mv build/postBuild.new build/postBuild
 echo "Written: build/postBuild. Paste all of it into the field postBuild, and leave the other fields empty."

@@ -24,6 +24,7 @@ from couplet.formats import conda_lock, files, platforms
 from couplet.formats.conda_lock import Package
 from couplet.install import conda_root
 from couplet.install.bytecode import compile_files
+from couplet.install.origins import forget_sources, write_history
 
 
 class LinkScripts:
@@ -136,22 +137,7 @@ def finish_records(packages: list[Package], prefix: Path, scripted: list[str]) -
         entries += [{"_path": pyc, "path_type": "pyc_file"} for pyc in made]
         path.unlink()  # rattler's file is for root's eyes only
         path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    # conda takes a folder for an environment when it has this file, and removes what nobody ever asked for as soon as
-    # it removes anything.
-    specs = [f"{name}=={version}={build}" for name, version, build in sorted(p.identity for p in packages)]
-    history = f"==> 1980-01-01 00:00:00 <==\n# cmd: conda create --file\n# update specs: {json.dumps(specs)}\n"
-    (prefix / "conda-meta/history").write_text(history)
-
-
-def forget_sources(prefix: Path) -> None:
-    """Delete the direct_url.json files that conda's packages carry.
-
-    They say `installed from a folder on the build machine`, and it is for them that Poetry installs its own copy over
-    conda's at the very same version (python-poetry/poetry#6408).
-    """
-    for file in prefix.glob("lib/python3.*/site-packages/*.dist-info/direct_url.json"):
-        if json.loads(file.read_text()).get("url", "").startswith("file:"):
-            file.unlink()
+    write_history(prefix, packages)
 
 
 def install(locks: Path, prefix: Path) -> None:

@@ -11,8 +11,9 @@ import couplet
 from couplet.errors import UserError
 from couplet.formats.conda_lock import Package
 
-CACHE = Path("/var/cache/conda")
-"""Fetched packages, a cache of the builder: archives by channel and platform, and what was read of them."""
+CACHE = Path(os.environ.get("COUPLET_CONDA_CACHE", "/var/cache/conda"))
+"""Fetched packages, a cache of the builder (or another folder, where that may not be written): archives by channel and
+platform, and what was read of them."""
 ROOTS = (Path("/opt/miniforge"), Path("/opt/conda"), Path("/opt/saturncloud"))
 """Where conda is: mounted into a base image without it, in conda's own base image, and in Saturn Cloud's."""
 

@@ -84,9 +84,10 @@ def hashes_of(path: Path) -> tuple[str, str]:
 def download(url: str, target: Path) -> None:
     """Download one file through conda's session; it appears under its name only when it is complete."""
     from conda.base.context import context
-    from conda.gateways.connection.session import get_session
+    from conda.gateways.connection import session as sessions
 
-    session = get_session(url)
+    # a conda before 23.9 has one session for all channels
+    session = sessions.get_session(url) if hasattr(sessions, "get_session") else sessions.CondaSession()
     timeout = (context.remote_connect_timeout_secs, context.remote_read_timeout_secs)
     target.parent.mkdir(parents=True, exist_ok=True)
     # two builds, with the same process number each, may be at it

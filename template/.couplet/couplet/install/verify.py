@@ -47,7 +47,7 @@ def conda_files(prefix: Path, recorded: list[dict[str, Any]]) -> Iterator[Record
         for entry in record["paths_data"]["paths"]:
             path, kind = entry["_path"], entry.get("path_type", "")
             folder, _, rest = path.partition("/")
-            # the build itself deletes these, see forget_sources in conda.py
+            # the build itself deletes these, see forget_sources in origins.py
             if not path.endswith(".dist-info/direct_url.json"):
                 path = f"{moved[folder]}/{rest}" if folder in moved else path
                 sha256 = entry.get("sha256_in_prefix") or entry.get("sha256") or ""

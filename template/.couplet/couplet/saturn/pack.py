@@ -1,8 +1,10 @@
-"""Print one script that holds postBuild and all that it needs: for the form of Saturn Cloud's image builder.
+"""Write one script that holds postBuild and all that it needs, for the form of Saturn Cloud's image builder.
 
 The same files give the same script, byte for byte. What could be a secret stays out: files by name, as in
 .dockerignore, and an address with a password in any file is an error.
 """
+
+from __future__ import annotations
 
 import argparse
 import base64
@@ -16,21 +18,25 @@ import textwrap
 from fnmatch import fnmatch
 from pathlib import Path
 
-from errors import BuildError, run
+from couplet import settings
+from couplet.errors import UserError
 
-FILES = [
-    "pyproject.toml",
-    "README.md",
-    "poetry.lock",
-    "conda-linux-64.lock",
-    *(f"docker/{name}" for name in (
-        "bytecode.py", "conda_packages.py", "distributions.py", "errors.py", "guard.py", "install_conda.py", "install_poetry.py",
-        "install_project.py", "poetry.txt", "poetry_lock.py", "poetry_plugin.py", "proof.py", "record_activation.py", "references.py",
-        "register_kernel.py", "saturn.py", "tools.txt", "verify.py",
-    )),
-]  # fmt: skip
-OPTIONAL = ["docker/kernel.json"]
-LEAVE = (".env", ".env.*", "*.pem", "*.key", ".git", ".ipynb_checkpoints", "__pycache__", "*.pyc")
+FILES = (
+    *("pyproject.toml", "README.md", "poetry.lock", "conda-linux-64.lock"),
+    *(f".couplet/{name}" for name in ("project.json", "pins/tools.txt", "pins/poetry.txt")),
+)
+FOLDERS = ("src", ".couplet/couplet")
+LEAVE = (
+    ".env",
+    ".env.*",
+    "*.pem",
+    "*.key",
+    ".git",
+    ".ipynb_checkpoints",
+    "__pycache__",
+    "*.pyc",
+    ".couplet/couplet/inspect/*",
+)
 PASSWORD = re.compile(rb"[a-z][a-z0-9+.-]*://[^/\s\"'@:{}$<>]+:[^/\s\"'@{}$<>]+@[^\s\"']+", re.I)
 
 SCRIPT = """\
@@ -54,34 +60,32 @@ tarfile.open(fileobj=io.BytesIO(data), mode="r:xz").extractall(sys.argv[1])'
 "$python" -c "$unpack" "$folder" {digest} << 'END'
 {body}
 END
-"$python" -B "$folder/docker/saturn.py" --package {package} --packed
+PYTHONPATH=$folder/.couplet "$python" -B -s -m couplet.saturn.root --project "$folder" --packed
 """
 
 
-def wanted(project):
-    """Return the files to pack, sorted, relative to `project`. Raises BuildError where one is missing."""
+def wanted(project: Path) -> list[str]:
+    """Return the files to pack, sorted, relative to `project`. Raises UserError where one is missing."""
     missing = [name for name in FILES if not (project / name).is_file()]
     if missing:
-        raise BuildError(f"there is no {', '.join(missing)}: `make env-update` makes locks.")
-    code = [
-        str(path.relative_to(project))
-        for path in (project / "src").rglob("*")
-        if path.is_file()
-        and not path.is_symlink()
-        and not any(fnmatch(part, pattern) for part in path.parts for pattern in LEAVE)
+        raise UserError(f"there is no {', '.join(missing)}: `make env-update` makes locks.")
+    found = [
+        path for folder in FOLDERS for path in (project / folder).rglob("*") if path.is_file() and not path.is_symlink()
     ]
-    return sorted([*FILES, *(name for name in OPTIONAL if (project / name).is_file()), *code])
+    names = [path.relative_to(project) for path in found]
+    kept = [n for n in names if not any(fnmatch(part, pattern) for part in (str(n), *n.parts) for pattern in LEAVE)]
+    return sorted([*FILES, *map(str, kept)])
 
 
-def archive(project, names):
-    """Return the bytes of a .tar.xz of files, which depend on their names and contents alone."""
+def archive(project: Path, names: list[str]) -> bytes:
+    """Return a .tar.xz of files, which depends on their names and contents alone. Raises UserError for a password in one."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name in names:
             content = (project / name).read_bytes()
             if found := PASSWORD.search(content):
                 line = content[: found.start()].count(b"\n") + 1
-                raise BuildError(
+                raise UserError(
                     f"{name}, line {line}: an address with a password in it would be in the script for all to read.\n"
                     "Take it out; credentials belong into pip.conf, .netrc or Poetry's auth.toml."
                 )
@@ -91,24 +95,19 @@ def archive(project, names):
     return lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--project", type=Path, default=Path("."))
-    parser.add_argument("--package", required=True)
-    options = parser.parse_args()
+def main(arguments: list[str]) -> None:
+    """The verb `saturn-pack`: print the script."""
+    parser = argparse.ArgumentParser(prog="couplet saturn-pack", description=__doc__)
+    parser.add_argument("--project", type=Path, default=Path())
+    project = parser.parse_args(arguments).project
 
-    names = wanted(options.project)
-    data = archive(options.project, names)
+    names = wanted(project)
+    data = archive(project, names)
     text = SCRIPT.format(
-        name=options.package,
-        package=options.package,
+        name=settings.project(project).package,
         digest=hashlib.sha256(data).hexdigest(),
         listing="\n".join(f"#   {name}" for name in names),
         body="\n".join(textwrap.wrap(base64.b64encode(data).decode(), 120)),
     )
     sys.stdout.write(text)
     print(f"{len(names)} files, {len(text) / 1000:.0f} kB", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    run(main)
