@@ -88,7 +88,6 @@ def test_a_python_that_pyproject_toml_does_not_allow_is_named_with_both():
 
 
 def test_poetrys_old_form_is_looked_at_too():
-    pytest.importorskip("poetry.core")
     for wanted, allowed in (("^3.9", True), ("~3.11", False), (">=3.11,<3.14", True), ("3.12.*", False)):
         document = {"tool": {"poetry": {"dependencies": {"python": wanted}}}}
         if allowed:

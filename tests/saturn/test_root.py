@@ -78,7 +78,12 @@ def test_what_runs_on_the_root_is_written_for_python_3_9():
         ast.parse("match 1:\n    case 1: pass\n", feature_version=OLD)
 
 
-@pytest.mark.skipif(not shutil.which("python3.9"), reason="there is no Python 3.9 here; tests/test_76_saturn.py has one")
+def old_python() -> bool:
+    """Whether there is a Python 3.9 that starts: a version manager's shim of that name need not."""
+    return bool(shutil.which("python3.9")) and subprocess.run(["python3.9", "-V"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not old_python(), reason="there is no Python 3.9 here; tests/test_76_saturn.py has one")
 @pytest.mark.parametrize("module", STARTED)
 def test_python_3_9_imports_it(module):
     words = ["python3.9", "-B", "-c", f"import {module}"]
