@@ -61,11 +61,20 @@ class File:
     runs: bool
 
 
+def _names(environment: jinja2.Environment, text: str) -> set[str]:
+    """The names that a template reads, with those of the templates that it includes."""
+    tree = environment.parse(text)
+    found = meta.find_undeclared_variables(tree)
+    for name in filter(None, meta.find_referenced_templates(tree)):
+        found |= _names(environment, environment.loader.get_source(environment, name)[0])
+    return found
+
+
 class Piece:
     """A compiled template, and what it gave for the values of the names that it reads."""
 
     def __init__(self, environment: jinja2.Environment, text: str) -> None:
-        self.names = tuple(sorted(meta.find_undeclared_variables(environment.parse(text))))
+        self.names = tuple(sorted(_names(environment, text)))
         self.template = environment.from_string(text)
         self.known: dict[tuple, str] = {}
         self.runs = False
@@ -164,12 +173,13 @@ class Product:
         operations = dict(settings["_envops"])
         undefined = {"jinja2.StrictUndefined": jinja2.StrictUndefined}[operations.pop("undefined")]
         self.environment = SandboxedEnvironment(
-            undefined=undefined, extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"], **operations
+            undefined=undefined, extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"],
+            loader=jinja2.FileSystemLoader(root), **operations
         )
         self.questions = {name: Question(self.environment, name, details) for name, details in template.questions(root).items()}
         self.exclude = [Piece(self.environment, pattern) for pattern in settings["_exclude"]]
         self.sources = [self._source(path) for path in sorted(self.folder.rglob("*")) if path.is_file()]
-        patterns = [word for text in settings["_exclude"] for word in re.findall(r"%}(.+?){%", text)]
+        patterns = [word for text in settings["_exclude"] for word in re.findall(r"%}(.+?){%", text) or [text]]
         self.always = {
             name: content
             for name, path, content in self.sources

@@ -12,7 +12,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 echo "# Written by \`make pin-images\`: the base images of every build. Delete this file to build from the tags again." > "$new"
 # NAME=image:tag of each base image
-for line in $(sed -n 's/^ARG \([A-Z_]*_BASE\)=[$]{REGISTRY}\([^@[:space:]]*\)$/\1=\2/p' Dockerfile Dockerfile.* 2> /dev/null | sort -u); do
+wanted=$(sed -n 's/^ARG \([A-Z_]*_BASE\)=[$]{REGISTRY}\([^@[:space:]]*\)$/\1=\2/p' Dockerfile Dockerfile.* 2> /dev/null | sort -u)
+for line in $wanted; do
     image=$prefix${line#*=}
     # Digest at the beginning of a line is that of the whole, of all platforms
     digest=$(docker buildx imagetools inspect "$image" 2> "$new.error" | sed -n 's/^Digest: *\(sha256:[0-9a-f]\{64\}\)$/\1/p')
