@@ -206,7 +206,7 @@ def test_the_pinned_rattler_links_and_not_one_that_conda_brings_along(small, cop
     """conda-forge's conda depends on conda-rattler-solver since 26.5.0, so that its base has a py-rattler, an older one."""
     project = copy_of(small)
     with derived(images.MINIFORGE, OLDER) as base:
-        words = ("--target", "conda-env", "--build-arg", f"CONDA_BASE={base}")
+        words = ("--target", "conda-env", "--no-cache", "--build-arg", f"CONDA_BASE={base}")
         done = build(project, {}, *words)
         assert done.returncode == 0 and "packages linked into" in done.stdout, done.stdout[-3000:]
         # the negative control: base's own packages first, as they were once
