@@ -157,7 +157,9 @@ def stages(dockerfile: str) -> dict[str, str]:
 
 def test_the_tools_stages_hold_nothing_of_a_project(template_repository, tmp_path):
     """So all projects of a machine share their layers."""
-    projects = [template.render(template_repository, tmp_path / name, {"project_name": name}) for name in ("Sea Ice", "Snow Depth")]
+    projects = [
+        template.render(template_repository, tmp_path / name, {"project_name": name}) for name in ("Sea Ice", "Snow Depth")
+    ]
     ours, other = (stages((project / "Dockerfile").read_text()) for project in projects)
     tasks, others = (stages((project / ".couplet/tasks.Dockerfile").read_text()) for project in projects)
     for stage in ("conda-base", "couplet", "tools", "poetry"):

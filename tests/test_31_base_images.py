@@ -18,7 +18,6 @@ from tests.conftest import SMALL
 from tests.harness import container, registry, template
 from tests.harness.project import Done, Project
 from tests.mirror import images
-from tests.test_30_locks import edit
 
 LOCK = "base-images.lock"
 DIGEST = "sha256:" + "0" * 64
@@ -289,7 +288,9 @@ def test_the_file_fits_the_dockerfile_or_is_refused(render, answers):
 def test_every_images_label_is_that_of_its_own_base(render, answers):
     """Each image with the label of a digest begins, whatever lies between, with the base whose digest it is."""
     folder = render(**{**SMALL, **answers}).path
-    (folder / LOCK).write_text(re.sub(r"(?m)^(\w+)=(.*@)\S+$", lambda m: f"{m[1]}={m[2]}sha256:{m[1].encode().hex():0<64.64}", fitting(folder)))
+    (folder / LOCK).write_text(
+        re.sub(r"(?m)^(\w+)=(.*@)\S+$", lambda m: f"{m[1]}={m[2]}sha256:{m[1].encode().hex():0<64.64}", fitting(folder))
+    )
     shown = subprocess.run([".couplet/host/python.sh", "facts"], cwd=folder, check=True, capture_output=True, text=True).stdout
     labelled = dict(re.findall(r"^label (\S+) org\.opencontainers\.image\.base\.digest=sha256:(\w+)$", shown, re.M))
     begins = {"saturn": "${SATURN_BASE}"} if "hosting" in answers else {}

@@ -22,9 +22,9 @@ import copier.errors
 import jinja2
 import pytest
 import yaml
-from couplet.update import ANSWERS, BACK, OF_0, report
 from packaging.version import Version
 
+from couplet.update import ANSWERS, BACK, OF_0, report
 from tests.harness import template, update
 from tests.harness.update import Edit
 from tests.harness.variants import variants

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ CASTS = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def matches(pattern: str, path: str) -> bool:
     """Whether a pattern of `_exclude` leaves a path out, as Copier asks: itself or a folder that it lies in."""
     return pathspec.PathSpec.from_lines("gitignore", [pattern]).match_file(path)
@@ -173,8 +173,10 @@ class Product:
         operations = dict(settings["_envops"])
         undefined = {"jinja2.StrictUndefined": jinja2.StrictUndefined}[operations.pop("undefined")]
         self.environment = SandboxedEnvironment(
-            undefined=undefined, extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"],
-            loader=jinja2.FileSystemLoader(root), **operations
+            undefined=undefined,
+            extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"],
+            loader=jinja2.FileSystemLoader(root),
+            **operations,
         )
         self.questions = {name: Question(self.environment, name, details) for name, details in template.questions(root).items()}
         self.exclude = [Piece(self.environment, pattern) for pattern in settings["_exclude"]]

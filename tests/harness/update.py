@@ -15,9 +15,9 @@ from typing import Any
 
 import copier
 import yaml
-from couplet.update import OF_0
 from packaging.version import Version
 
+from couplet.update import OF_0
 from tests.harness import template
 from tests.harness.template import git
 from tests.harness.variants import Variant

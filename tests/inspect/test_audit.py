@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from couplet.formats import conda_lock
 from couplet.inspect import audit
 from couplet.inspect.audit import FOUND, NOTHING, UNAVAILABLE, USAGE, Ignored, Item
-
 from tests.inspect import projects
 from tests.mirror import osv
 from tests.mirror.gate import Fault

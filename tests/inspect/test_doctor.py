@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from couplet import doctor
 from couplet.errors import UserError
 

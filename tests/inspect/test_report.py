@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+
 from couplet.inspect import report
 from couplet.inspect.report import Box, Layer
 

@@ -7,10 +7,10 @@ import platform
 from pathlib import Path
 
 import pytest
+
 from couplet.errors import UserError
 from couplet.formats.platforms import this_machine
 from couplet.inspect import sbom
-
 from tests.inspect import projects
 
 CONDA = [

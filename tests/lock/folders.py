@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from couplet import settings
 from couplet.lock import environment, solve
 from couplet.lock.channels import Conda

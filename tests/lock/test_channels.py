@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+
 from couplet.errors import UserError
 from couplet.lock import channels
 from couplet.lock.channels import PUBLIC, Conda

@@ -6,10 +6,11 @@ import hashlib
 import re
 
 import pytest
+from ruamel.yaml import YAML
+
 from couplet.errors import UserError
 from couplet.formats import conda_lock
 from couplet.lock import command, solve, stamp
-from ruamel.yaml import YAML
 
 from .folders import channel, project
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from couplet.errors import UserError
 from couplet.lock import environment, explain
 

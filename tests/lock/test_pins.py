@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from couplet.errors import UserError
 from couplet.formats.conda_lock import Record
 from couplet.lock import command, pins, poetry, references

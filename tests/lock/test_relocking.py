@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from couplet.errors import UserError
 
 from .folders import PACKAGES, channel, project, write_channel

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from couplet.errors import UserError
 from couplet.lock import stamp
 

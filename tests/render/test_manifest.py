@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from couplet import doctor
 from couplet.errors import UserError
-
 from tests.harness import manifest
 
 SETTINGS = """

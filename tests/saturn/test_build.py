@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from couplet.errors import UserError
 from couplet.saturn import build
-
 from tests.saturn.test_pack import project  # noqa: F401  (the fixture)
 
 

@@ -9,8 +9,9 @@ import os
 import tarfile
 from pathlib import Path
 
-import couplet
 import pytest
+
+import couplet
 from couplet.errors import UserError
 from couplet.saturn import pack
 

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import couplet
 import pytest
+
+import couplet
 from couplet.errors import UserError
 from couplet.formats.conda_lock import Package
 from couplet.install import origins

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import copier
 import pytest
+
 from couplet.errors import UserError
 from couplet.update import gathered, left_behind, main, pending, report, successor, template_folder
 
