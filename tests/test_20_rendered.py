@@ -171,7 +171,7 @@ def test_the_tools_stages_hold_nothing_of_a_project(template_repository, tmp_pat
 
 
 SECRETS = {"pip_conf", "poetry_auth", "ca", "netrc", "proxies"}
-INSTALLS = re.compile(r"(couplet(\.sh)? install-pypi|saturn/root\.py|couplet\.sh saturn) ")
+INSTALLS = re.compile(r"(couplet(\.sh)? install-pypi|couplet\.saturn\.root|couplet\.sh saturn) ")
 
 
 def without_secrets(dockerfile: str) -> list[tuple[str, list[str]]]:

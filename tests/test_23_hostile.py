@@ -141,6 +141,9 @@ def data_of(name: str, file: File) -> Any:
         # the tree, but constants as they are
         return [getattr(node, "value", None) if isinstance(node, ast.Constant) else type(node).__name__
                 for node in ast.walk(ast.parse(text))]  # fmt: skip
+    if name == ".couplet/MANIFEST":
+        # of a file that holds the answer the digest differs, and nothing else may
+        return re.sub(r"^[0-9a-f]{64}  ", "", text, flags=re.M)
     return parsers.read(name, text)
 
 

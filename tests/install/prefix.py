@@ -1,4 +1,4 @@
-"""Real small things to install and to verify: conda packages made by rattler-build, wheels' metadata, locks, environments."""
+"""Real small things to install and to verify: conda packages, wheels' metadata, locks, environments."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import sys
 import venv
 from pathlib import Path
 
-from rattler_build import assemble_package
-
 from couplet.formats import platforms
 from couplet.formats.conda_lock import Package, explicit
 from couplet.install import conda_root
+from tests.mirror import package
 
 CHANNEL = "https://conda.anaconda.org/conda-forge"
 HERE = platforms.this_machine()
@@ -27,12 +26,8 @@ def conda_package(folder: Path, name: str, files: dict[str, str], version: str =
         (staged / path).parent.mkdir(parents=True, exist_ok=True)
         (staged / path).write_text(text)
     subdir = "noarch" if noarch else HERE
-    made = Path(
-        assemble_package(
-            name=name, version=version, target_platform=subdir, build_string="0", output_dir=folder / "made",
-            files_dir=staged, noarch=noarch, compression_level=1,
-        ).path
-    )  # fmt: skip
+    described = package.Package(name, version, "0", [], subdir=subdir, noarch=noarch)
+    made = package.write(described, staged, folder / "made")
     return put_into_cache(made, subdir)
 
 

@@ -211,7 +211,7 @@ def summary(image: Image, most: int = 15) -> str:
     lines = [f"{image.name}: {human(image.size)}, of which {human(total)} in files", ""]
     for owner, (size, count) in image.owners.items():
         share = size / total
-        about = f"  {OWNERS[owner][0]:24}{human(size):>10}  {share:>5.0%}  {plural(count, 'package'):>12}"
+        about = f"  {OWNERS[owner][0]:24}{human(size):>10}  {format(share, '>5.0%')}  {plural(count, 'package'):>12}"
         lines.append(f"{about}  {'#' * round(40 * share)}".rstrip())
     lines += ["", "The largest packages:", ""]
     for p in image.packages[:most]:
@@ -317,7 +317,7 @@ def svg(image: Image) -> str:
     at = float(MARGIN)
     for owner, (size, count) in image.owners.items():
         name, fill, ink = OWNERS[owner]
-        text = f"{name} {human(size)} ({size / image.in_files:.0%}, {plural(count, 'package')})"
+        text = f"{name} {human(size)} ({format(size / image.in_files, '.0%')}, {plural(count, 'package')})"
         out += [rectangle(Box(at, 84, 14, 14), name, fill=fill, stroke=ink), words(at + 20, 96, text, 13)]
         at += 20 + len(text) * 7.2 + 18
 
@@ -352,13 +352,13 @@ def svg(image: Image) -> str:
     return f"{picture}\n"
 
 
-STYLE = f"""
-body {{ font: 15px/1.5 {FONT}; color: #1b1f24; max-width: 1200px; margin: 0 auto; padding: 0 1rem 3rem; }}
-svg {{ width: 100%; height: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #e3e6ea; overflow-wrap: anywhere; }}
-th {{ position: sticky; top: 0; background: #fff; }}
-.number {{ text-align: right; white-space: nowrap; }}
+STYLE = """
+body { color: #1b1f24; max-width: 1200px; margin: 0 auto; padding: 0 1rem 3rem; }
+svg { width: 100%; height: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #e3e6ea; overflow-wrap: anywhere; }
+th { position: sticky; top: 0; background: #fff; }
+.number { text-align: right; white-space: nowrap; }
 """
 
 
@@ -377,14 +377,14 @@ def html(image: Image) -> str:
     """Return the page: the picture, then every package and every layer, and what the labels say."""
     total, title = image.in_files, escape(f"What {image.name} is made of")
     packages = [
-        (p.name, p.version, OWNERS[p.owner][0], human(p.size), f"{p.size / total:.1%}", str(p.files))
+        (p.name, p.version, OWNERS[p.owner][0], human(p.size), format(p.size / total, ".1%"), str(p.files))
         for p in image.packages
     ]
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"/>{viewport}<title>{title}</title><style>{STYLE}</style></head>
-<body>
+<body style="font: 15px/1.5 {FONT}">
 {svg(image)}
 {table("Packages", ["name", "version", "owner", "#size", "#share", "#files"], packages)}
 {table("Layers", ["#size", "made by"], [(human(layer.size), layer.made_by) for layer in image.layers])}
