@@ -103,8 +103,6 @@ def _merge_markers(path: Path) -> str:
 def check(project: Path) -> tuple[int, list[str]]:
     """Return (0, []) where the locks fit, (1, what differs), or (2, what is missing) where there are none yet."""
     made = settings.project(project)
-    if (project / ".locks-ready").is_dir():
-        return 1, ["make env-update was interrupted while it put new locks in place. Run it again: it finishes first."]
     stamped_locks, by_hand = ["poetry.lock"], "was cut short, edited by hand, or written by Poetry alone"
     inputs, locks = ["pyproject.toml"], ["poetry.lock"]
     if made.conda:
@@ -154,7 +152,10 @@ def main(arguments: list[str]) -> int:
         code, lines = check(options.project)
     except UnicodeDecodeError as error:
         raise UserError(f"a lock is damaged: {error}. Take it from git again, or run `make env-update`.") from None
-    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
-    if options.out and not code:
+    if code:
+        print(*lines, sep="\n", file=sys.stderr)
+        return code
+    print("The locks are up to date.")
+    if options.out:
         write_plain(options.project, options.out)
     return code
