@@ -84,6 +84,15 @@ def test_locks_that_fit_fit(project):
     assert said(project) == (0, "")
 
 
+def test_the_stamps_of_a_release_are_those_of_today(project):
+    """No update of the template makes a lock stale. Another value here, and every project would have to lock again."""
+    now = stamp.current(project, conda := (project / "environment.yml").exists())
+    assert now.pop("pyproject.toml") == "sha256:167e4cd7d1879b9e0ea0e07e1efa1bada95eb9f139514879d94405595d0ffaa1"
+    assert now.get("environment.yml") == (
+        "sha256:88bbd36c112eb7a068d23a01a9c1fbae3aebd20fb7d7f890bd593f4efc628fe5" if conda else None
+    )
+
+
 STALE = {
     "a dependency": ('"pandas>=2.2",', '"pandas>=2.2", "tqdm",'),
     "another Python": (">=3.13,<3.14", ">=3.12,<3.14"),
