@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import IMAGES
 from tests.harness import container
-from tests.harness.locks import check, edit, left
+from tests.harness.locks import check, edit, left, restamp
 from tests.harness.project import Done, Project
 from tests.mirror import engine, gate, images
 from tests.mirror.gate import Fault
@@ -169,6 +169,7 @@ def test_an_index_that_is_silent_for_a_while_is_waited_for(project, sources, tmp
         # a step of its own: of two that are the same, at the same time, BuildKit runs one, whatever their secrets
         with (project.path / "poetry.lock").open("a") as lock:
             lock.write(f"# {uuid.uuid4()}\n")
+        restamp(project)
         with gate.running(engine.gateway(engine.find()), tmp_path, fresh=True) as mirror:
             mirror.faults = [Fault("/files/.*tabulate.*whl$", "slow", seconds=seconds)]
             files = written("in .netrc", mirror)
@@ -187,8 +188,8 @@ def test_an_index_that_is_silent_for_a_while_is_waited_for(project, sources, tmp
 # --- locking ---------------------------------------------------------------------------------------
 
 IN_LOCKING = {
-    "the channel is not available": (Fault("repodata", "unavailable"), "503|conda found no solution"),
-    "the channel's index is cut short": (Fault("repodata", "truncated"), "conda found no solution"),
+    "the channel is not available": (Fault("repodata", "unavailable"), "channels: conda-forge .* does not answer: .*503"),
+    "the channel's index is cut short": (Fault("repodata", "truncated"), "channels: conda-forge .* does not answer: peer closed connection"),
     "the network goes after conda's half": (Fault("/simple/(six|pip)/", "cut"), "Python index does not answer|[Cc]onnect"),
 }
 
