@@ -197,8 +197,8 @@ def test_a_machine_of_another_platform_is_told_what_to_do(project):
     asked_for(project, ["linux-aarch64", "osx-arm64"])
     (project.path / "conda-linux-64.lock").unlink()
     shown = project.make("build", fails=True).output
-    assert "this machine is linux-64, and the project is locked for linux-aarch64 alone" in shown
-    assert "--data 'platforms=[linux-64, linux-aarch64]'\" && make env-update" in shown
+    assert "this machine is linux-64, and the project is locked for linux-aarch64, osx-arm64 alone" in shown
+    assert "--data 'platforms=[linux-64, linux-aarch64, osx-arm64]'\" && make env-update" in shown
     # and before anything is solved for the others
     shown = project.make("env-update", "ALL=1", fails=True).output
     assert "--data 'platforms=[linux-64, linux-aarch64, osx-arm64]'\" && make env-update" in shown

@@ -17,7 +17,8 @@ from typing import Any
 
 from couplet import settings
 from couplet.errors import UserError
-from couplet.formats.conda_lock import file_name
+from couplet.formats.conda_lock import file_name, unlocked
+from couplet.formats.platforms import this_machine
 
 DECIDE = (
     *("project.requires-python", "project.dependencies", "project.optional-dependencies", "dependency-groups"),
@@ -135,9 +136,15 @@ def check(project: Path) -> tuple[int, list[str]]:
 
 
 def write_plain(project: Path, out: Path) -> None:
-    """Write the locks that are installed into `out`, without stamps: a stamp that changes then reinstalls nothing."""
+    """Write the locks that are installed into `out`, without stamps: a stamp that changes then reinstalls nothing.
+
+    Raises UserError on a machine that none of them is for.
+    """
+    platforms = settings.project(project).platforms
+    if platforms and this_machine() not in platforms:
+        raise unlocked(this_machine(), list(platforms))
     out.mkdir(parents=True, exist_ok=True)
-    linux = [file_name(platform) for platform in settings.project(project).platforms if platform.startswith("linux-")]
+    linux = [file_name(platform) for platform in platforms if platform.startswith("linux-")]
     for name in (*linux, "poetry.lock"):
         (out / name).write_text(split(text(project / name))[1])
 
