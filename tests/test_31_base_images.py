@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import SMALL
 from tests.harness import container, registry, template
+from tests.harness.locks import restamp
 from tests.harness.project import Done, Project
 from tests.mirror import images
 
@@ -75,6 +76,7 @@ def poetry(render) -> Project:
     """A project with one base image, and a lock with nothing in it: what is built is the base and an empty environment."""
     project = render(**SMALL, environment="poetry")
     (project.path / "poetry.lock").write_text('[metadata]\nlock-version = "2.1"\npython-versions = "*"\ncontent-hash = ""\n')
+    restamp(project)
     return project
 
 

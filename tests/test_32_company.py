@@ -79,7 +79,7 @@ def project(small: Project, tmp_path: Path) -> Project:
 def build(project: Project, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess:
     """Run `.couplet/host/docker-build.sh` as make does, showing all of the steps."""
     return subprocess.run(
-        [".couplet/host/docker-build.sh", "--progress=plain", *words, "."], cwd=project.path, env={**os.environ, **environment},
+        [".couplet/host/docker-build.sh", "--progress=plain", *words], cwd=project.path, env={**os.environ, **environment},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
     )  # fmt: skip
 

@@ -65,7 +65,7 @@ def project(request, tmp_path):
 
 
 @pytest.fixture
-def with_conda(tmp_path):
+def condas(tmp_path):
     return made(tmp_path / "project", True)
 
 
@@ -82,6 +82,15 @@ def said(project: Path) -> tuple[int, str]:
 
 def test_locks_that_fit_fit(project):
     assert said(project) == (0, "")
+
+
+def test_the_stamps_of_a_release_are_those_of_today(project):
+    """No update of the template makes a lock stale. Another value here, and every project would have to lock again."""
+    now = stamp.current(project, conda := (project / "environment.yml").exists())
+    assert now.pop("pyproject.toml") == "sha256:167e4cd7d1879b9e0ea0e07e1efa1bada95eb9f139514879d94405595d0ffaa1"
+    assert now.get("environment.yml") == (
+        "sha256:88bbd36c112eb7a068d23a01a9c1fbae3aebd20fb7d7f890bd593f4efc628fe5" if conda else None
+    )
 
 
 STALE = {
@@ -129,11 +138,11 @@ def test_windows_line_ends_and_a_byte_order_mark_make_no_lock_stale(project):
     assert said(project)[0] == 1
 
 
-def test_a_dependency_of_condas_makes_the_lock_stale_and_a_comment_does_not(with_conda):
-    edit(with_conda, "environment.yml", "channels:", "# conda-forge alone\n\nchannels:  ")
-    assert said(with_conda) == (0, "")
-    edit(with_conda, "environment.yml", "  - numpy\n", "  - numpy\n  - scipy\n")
-    code, lines = said(with_conda)
+def test_a_dependency_of_condas_makes_the_lock_stale_and_a_comment_does_not(condas):
+    edit(condas, "environment.yml", "channels:", "# conda-forge alone\n\nchannels:  ")
+    assert said(condas) == (0, "")
+    edit(condas, "environment.yml", "  - numpy\n", "  - numpy\n  - scipy\n")
+    code, lines = said(condas)
     assert (
         code == 1
         and "environment.yml has changed since conda-linux-64.lock was made" in lines
@@ -142,9 +151,9 @@ def test_a_dependency_of_condas_makes_the_lock_stale_and_a_comment_does_not(with
 
 
 @pytest.mark.parametrize("name", ["conda.lock", "poetry.lock"])
-def test_a_lock_that_others_were_made_with_is_compared_too(with_conda, name):
-    (with_conda / name).write_text("another\n")
-    code, lines = said(with_conda)
+def test_a_lock_that_others_were_made_with_is_compared_too(condas, name):
+    (condas / name).write_text("another\n")
+    code, lines = said(condas)
     assert code == 1 and f"{name} has changed since conda-linux-64.lock was made" in lines
 
 
@@ -164,9 +173,9 @@ def test_a_lock_of_poetrys_own_is_told_from_one_of_ours(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["poetry.lock", "conda.lock", "conda-osx-arm64.lock"])
-def test_a_missing_lock_is_another_code(with_conda, name):
-    (with_conda / name).unlink()
-    assert said(with_conda) == (2, f"There is no {name}: run `make env-update`.")
+def test_a_missing_lock_is_another_code(condas, name):
+    (condas / name).unlink()
+    assert said(condas) == (2, f"There is no {name}: run `make env-update`.")
 
 
 def test_merge_markers_are_refused_first(project):
@@ -184,11 +193,11 @@ def test_a_line_of_equal_signs_is_no_merge_marker(project):
     assert said(project) == (0, "")
 
 
-def test_a_platform_given_up_is_named_and_a_file_of_the_users_own_is_not(with_conda):
-    (with_conda / "conda-mine.lock").write_text("# my own\n")
-    assert said(with_conda) == (0, "")
-    edit(with_conda, ".couplet/project.json", '["linux-64", "osx-arm64"]', '["linux-64"]')
-    code, lines = said(with_conda)
+def test_a_platform_given_up_is_named_and_a_file_of_the_users_own_is_not(condas):
+    (condas / "conda-mine.lock").write_text("# my own\n")
+    assert said(condas) == (0, "")
+    edit(condas, ".couplet/project.json", '["linux-64", "osx-arm64"]', '["linux-64"]')
+    code, lines = said(condas)
     assert code == 1 and "conda-osx-arm64.lock is of a platform that the project does not lock for" in lines
 
 
@@ -198,10 +207,10 @@ def test_no_toml_is_an_error_that_says_so(project):
         stamp.check(project)
 
 
-def test_a_missing_environment_yml_is_named_with_the_other_spelling(with_conda):
-    (with_conda / "environment.yml").rename(with_conda / "environment.yaml")
+def test_a_missing_environment_yml_is_named_with_the_other_spelling(condas):
+    (condas / "environment.yml").rename(condas / "environment.yaml")
     with pytest.raises(UserError, match=r"environment\.yml is missing\. Rename environment\.yaml"):
-        stamp.check(with_conda)
+        stamp.check(condas)
 
 
 @pytest.mark.parametrize("conda", [True, False])

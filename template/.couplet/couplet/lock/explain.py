@@ -103,7 +103,7 @@ def no_answer(channels: Iterable[Channel], said: str) -> UserError:
         why = "is no channel: it has no repodata.json (404)"
         way = "Is its name right in environment.yml, and its address in .condarc?"
     else:
-        why = f"does not answer: {lines[-1]}"
+        why = f"does not answer: {lines[-1].partition(': https://docs.')[0]}"
         way = "Is this machine on the network? A mirror goes into .condarc (channel_alias), a proxy into HTTPS_PROXY."
     return UserError(f"environment.yml, channels: {named} {why}.\n{way} {AGAIN}")
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from couplet import settings
 from couplet.errors import UserError
-from couplet.formats.conda_lock import file_name
+from couplet.formats.conda_lock import file_name, unlocked
+from couplet.formats.platforms import this_machine
 
 DECIDE = (
     *("project.requires-python", "project.dependencies", "project.optional-dependencies", "dependency-groups"),
@@ -103,8 +104,6 @@ def _merge_markers(path: Path) -> str:
 def check(project: Path) -> tuple[int, list[str]]:
     """Return (0, []) where the locks fit, (1, what differs), or (2, what is missing) where there are none yet."""
     made = settings.project(project)
-    if (project / ".locks-ready").is_dir():
-        return 1, ["make env-update was interrupted while it put new locks in place. Run it again: it finishes first."]
     stamped_locks, by_hand = ["poetry.lock"], "was cut short, edited by hand, or written by Poetry alone"
     inputs, locks = ["pyproject.toml"], ["poetry.lock"]
     if made.conda:
@@ -137,9 +136,15 @@ def check(project: Path) -> tuple[int, list[str]]:
 
 
 def write_plain(project: Path, out: Path) -> None:
-    """Write the locks that are installed into `out`, without stamps: a stamp that changes then reinstalls nothing."""
+    """Write the locks that are installed into `out`, without stamps: a stamp that changes then reinstalls nothing.
+
+    Raises UserError on a machine that none of them is for.
+    """
+    platforms = settings.project(project).platforms
+    if platforms and this_machine() not in platforms:
+        raise unlocked(this_machine(), list(platforms))
     out.mkdir(parents=True, exist_ok=True)
-    linux = [file_name(platform) for platform in settings.project(project).platforms if platform.startswith("linux-")]
+    linux = [file_name(platform) for platform in platforms if platform.startswith("linux-")]
     for name in (*linux, "poetry.lock"):
         (out / name).write_text(split(text(project / name))[1])
 
@@ -154,7 +159,10 @@ def main(arguments: list[str]) -> int:
         code, lines = check(options.project)
     except UnicodeDecodeError as error:
         raise UserError(f"a lock is damaged: {error}. Take it from git again, or run `make env-update`.") from None
-    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
-    if options.out and not code:
+    if code:
+        print(*lines, sep="\n", file=sys.stderr)
+        return code
+    print("The locks are up to date.")
+    if options.out:
         write_plain(options.project, options.out)
     return code
