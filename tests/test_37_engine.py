@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from tests.harness import checks, container, summary, victim
+from tests.harness.locks import check, edit
 from tests.harness.project import Project
 from tests.harness.terminal import Session
 from tests.mirror import engine, images
-from tests.test_30_locks import check, edit
 
 pytestmark = pytest.mark.fault
 DISK = 4 << 30

@@ -9,6 +9,7 @@ from importlib import import_module
 from couplet.errors import run
 
 VERBS = {
+    "network": ("couplet.network", "run a command with this machine's mirrors, certificates and proxies"),
     "tools": ("couplet.install.tools", "install the pinned tools"),
     "lock": ("couplet.lock.command", "make the lock files"),
     "check": ("couplet.lock.stamp", "do the locks belong to environment.yml and pyproject.toml?"),
@@ -38,7 +39,8 @@ def main() -> int | None:
     os.environ.pop("PYTHONPATH", None)
     verb, *arguments = sys.argv[1:] or ["--help"]
     if verb in VERBS:
-        return import_module(VERBS[verb][0]).main(arguments)
+        code: int | None = import_module(VERBS[verb][0]).main(arguments)
+        return code
     lines = [f"  {name:<16} {text}" for name, (_, text) in VERBS.items()]
     print("usage: python -m couplet VERB [OPTION …]", *lines, sep="\n", file=sys.stderr)
     return 0 if verb in ("-h", "--help") else 64
