@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from tests.harness import checks, container, summary, victim
+from tests.harness.locks import check, edit
 from tests.harness.project import Project
 from tests.harness.terminal import Session
 from tests.mirror import engine, images
-from tests.test_30_locks import check, edit
 
 pytestmark = pytest.mark.fault
 DISK = 4 << 30
@@ -125,6 +125,28 @@ def is_good(project: Project) -> None:
 
 def leftovers(project: Project) -> list[str]:
     return [path.name for path in (project.path / ".couplet").glob(".new-locks*")]
+
+
+# --- room ------------------------------------------------------------------------------------------
+# First: an engine that was killed in a build may keep a record of it that no prune deletes.
+
+
+def cache_of(second: victim.Victim) -> str:
+    shown = second.docker("system", "df", "--format", "{{.Type}}={{.Size}}").stdout
+    return dict(line.split("=") for line in shown.splitlines())["Build Cache"]
+
+
+def test_a_private_engine_whose_disk_is_short_gives_its_cache_up(second, cached):
+    """What the harness does before it begins; `wanted` and `least` stand for a disk that is fuller than this one."""
+    image, said = second.image(cached.runtime), []
+    on = engine.Engine(second.environment["DOCKER_HOST"], True, "")
+    engine.make_room(on, said.append, wanted=0)
+    assert said == [] and cache_of(second) != "0B"
+    engine.make_room(on, said.append, wanted=1 << 60, least=0)
+    assert "deleting the private engine's build cache" in said[0] and cache_of(second) == "0B"
+    assert second.image(cached.runtime) == image
+    with pytest.raises(engine.EngineError, match=r"GB left.* are the least to begin with"):
+        engine.make_room(on, said.append, wanted=1 << 60, least=1 << 60)
 
 
 # --- the engine is killed --------------------------------------------------------------------------
@@ -277,24 +299,6 @@ def test_a_disk_that_is_full_while_locking(second, project):
     second.room()
     project.make("env-update")
     assert check(project).returncode == 0 and project.locks() != locks
-
-
-def cache_of(second: victim.Victim) -> str:
-    shown = second.docker("system", "df", "--format", "{{.Type}}={{.Size}}").stdout
-    return dict(line.split("=") for line in shown.splitlines())["Build Cache"]
-
-
-def test_a_private_engine_whose_disk_is_short_gives_its_cache_up(second, cached):
-    """What the harness does before it begins; `wanted` and `least` stand for a disk that is fuller than this one."""
-    image, said = second.image(cached.runtime), []
-    on = engine.Engine(second.environment["DOCKER_HOST"], True, "")
-    engine.make_room(on, said.append, wanted=0)
-    assert said == [] and cache_of(second) != "0B"
-    engine.make_room(on, said.append, wanted=1 << 60, least=0)
-    assert "deleting the private engine's build cache" in said[0] and cache_of(second) == "0B"
-    assert second.image(cached.runtime) == image
-    with pytest.raises(engine.EngineError, match=r"GB left.* are the least to begin with"):
-        engine.make_room(on, said.append, wanted=1 << 60, least=1 << 60)
 
 
 # --- a private engine that was killed is started anew -------------------------------------------------

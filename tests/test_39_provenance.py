@@ -62,7 +62,7 @@ def test_the_record_names_bases_arguments_and_steps_and_no_secret(locked_by_poet
     arguments = record["invocation"]["parameters"]["args"]
     assert arguments["build-arg:VERSION"] == "0.1.0" and arguments["build-arg:PYTHON_BASE_DIGEST"] == f"sha256:{digest}"
     steps = json.dumps(record["buildConfig"])
-    assert "install_poetry.py" in steps and "verify.py" in steps
+    assert "couplet.sh install-pypi" in steps and "couplet.sh verify" in steps
     assert {secret["id"] for secret in record["invocation"]["parameters"].get("secrets", [])} >= {"netrc"}
     assert password not in text
 
@@ -71,4 +71,4 @@ def test_the_record_names_bases_arguments_and_steps_and_no_secret(locked_by_poet
     assert password in run(inspect)
     run([word for word in build if not word.startswith("--provenance")])
     short = json.loads(run(inspect))["SLSA"]
-    assert short["materials"] and "install_poetry.py" not in json.dumps(short)
+    assert short["materials"] and "couplet.sh install-pypi" not in json.dumps(short)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import datetime
 import json
 import socket
-import sys
+import ssl
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 
 from couplet.formats import conda_lock
 from couplet.inspect import audit
+from couplet.inspect import osv as client
 from couplet.inspect.audit import FOUND, NOTHING, UNAVAILABLE, USAGE, Ignored, Item
 from tests.inspect import projects
 from tests.mirror import osv
@@ -21,10 +23,10 @@ TODAY = datetime.date(2026, 6, 1)
 
 
 @pytest.fixture(autouse=True)
-def pip_audit(monkeypatch):
-    """The real pip-audit, of the environment that the tests run in."""
-    monkeypatch.setattr(audit, "PIP_AUDIT", str(Path(sys.executable).with_name("pip-audit")))
-    monkeypatch.setattr(audit.time, "sleep", lambda seconds: None)
+def impatient(monkeypatch):
+    """Ask again at once, and with none of this machine's passwords."""
+    monkeypatch.setattr(client, "sleep", lambda seconds: None)
+    monkeypatch.setenv("NETRC", "/dev/null")
 
 
 @pytest.fixture
@@ -142,9 +144,64 @@ def test_what_conda_holds_is_not_poetrys(tmp_path, monkeypatch, service):
     assert [item.owner for item in audit.locked_items(folder)[0]] == ["conda", "Poetry"], "the negative control"
 
 
-def test_rounds_hold_each_name_once():
-    a1, a2, b = (Item(*pair, "Poetry", "x") for pair in (("a", "1"), ("a", "2"), ("b", "1")))
-    assert audit.rounds([a1, a2, b]) == [[a1, b], [a2]] and audit.rounds([]) == []
+# --- what is asked, and what an answer means -------------------------------------------------------
+
+
+def test_all_are_asked_about_at_once_and_each_vulnerability_is_read_once(tmp_path, service):
+    for name in ("tabulate", "iniconfig"):
+        service.know(name, f"PYSEC-0000-{name}")
+    audit.audit(made(tmp_path / "p"), service.address, TODAY)
+    assert sorted(service.requests) == ["/v1/querybatch", "/v1/vulns/PYSEC-0000-iniconfig", "/v1/vulns/PYSEC-0000-tabulate"]
+
+
+def test_more_than_one_request_holds_are_asked_in_several(service, monkeypatch):
+    monkeypatch.setattr(client, "MOST", 2)
+    packages = [(name, "1.0") for name in "abcde"]
+    service.know("d", "PYSEC-1")
+    found = client.ask(service.address, packages)
+    assert found.keys() == set(packages) and service.requests.count("/v1/querybatch") == 3
+    assert [package for package, known in found.items() if known] == [("d", "1.0")]
+
+
+def test_answers_in_pages_are_read_to_the_end(service):
+    for number in range(5):
+        service.know("a", f"PYSEC-{number}")
+    service.know("b", "PYSEC-9")
+    service.page = 2
+    found = client.ask(service.address, [("a", "1.0"), ("b", "1.0")])
+    assert [known.names[0] for known in found["a", "1.0"]] == [f"PYSEC-{number}" for number in range(5)]
+    assert [known.names[0] for known in found["b", "1.0"]] == ["PYSEC-9"], "the negative control: what has no further page"
+
+
+def test_advisories_that_share_a_name_are_one_vulnerability(service):
+    service.know("a", "GHSA-1", fixed="2.0", aliases=("CVE-1",))
+    service.know("a", "GHSA-2", fixed="2.1")
+    service.know("a", "PYSEC-1", fixed="1.5", aliases=("CVE-1", "GHSA-3"))
+    service.know("a", "GHSA-4", fixed="0.1")
+    service.know("a", "GHSA-5", withdrawn="2026-01-02T00:00:00Z")
+    found = client.ask(service.address, [("a", "1.0")])["a", "1.0"]
+    assert [(known.names, known.fixed_in) for known in found] == [
+        (["PYSEC-1", "CVE-1", "GHSA-1", "GHSA-3"], ["1.5", "2.0"]), (["GHSA-2"], ["2.1"]),
+    ]  # fmt: skip
+
+
+def test_an_advisory_without_ranges_has_no_fixed_version(service):
+    """And neither has one whose fix is of another package, ecosystem or kind."""
+    ranges = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "3.0"}]}]
+    others = [
+        {"package": {"name": "a", "ecosystem": "PyPI"}, "versions": ["1.0"], "ranges": [{"type": "GIT", "events": [{"fixed": "9f"}]}]},
+        {"package": {"name": "b", "ecosystem": "PyPI"}, "ranges": ranges},
+        {"package": {"name": "a", "ecosystem": "Debian:12"}, "ranges": ranges},
+    ]  # fmt: skip
+    service.know("a", "PYSEC-1", affected=others)
+    assert client.ask(service.address, [("a", "1.0")])["a", "1.0"][0].fixed_in == []
+    service.know("a", "PYSEC-2", affected=[*others, {"package": {"name": "A", "ecosystem": "PyPI"}, "ranges": ranges}])
+    assert client.ask(service.address, [("a", "1.0")])["a", "1.0"][1].fixed_in == ["3.0"], "the negative control"
+
+
+@pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/query", "/v1/query/"])
+def test_an_address_may_end_as_pip_audit_had_it(end):
+    assert client.address(f"https://ada:pw@osv.example.com/api{end}") == "https://ada:pw@osv.example.com/api"
 
 
 # --- the ignore list -------------------------------------------------------------------------------
@@ -219,14 +276,14 @@ def nothing_is_known(outcome: tuple[int, str, dict], address: str, why: str) -> 
     """Assert that there is no audit, that the message says why, and that nothing looks like an all-clear."""
     code, text, data = outcome
     assert code == UNAVAILABLE and f"\n  {why}" in text, text
-    assert f"Asked was {address}\n" in text and "PIP_AUDIT_OSV_URL=" in text and "nothing is known" in text
+    assert f"Asked was {address}\n" in text and "OSV_URL=" in text and "nothing is known" in text
     assert "No known vulnerabilities" not in text and "found" not in data and "Traceback" not in text
 
 
 def test_a_service_that_does_not_listen_is_neither_found_nor_nothing(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{probe.getsockname()[1]}/v1/query"
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
     outcome = audit.audit(made(tmp_path / "p"), address, TODAY)
     nothing_is_known(outcome, address, "nobody listens there (connection refused)")
 
@@ -238,60 +295,96 @@ SPOILED = {
 }
 
 
+@pytest.mark.parametrize("path", ["querybatch", "vulns"])
 @pytest.mark.parametrize("kind", SPOILED)
-def test_a_service_with_a_fault_is_asked_again_and_then_named(tmp_path, service, kind):
+def test_a_service_with_a_fault_is_asked_again_and_then_named(tmp_path, service, kind, path):
+    """In the midst of the answers too: what was known of the packages before is no audit."""
     service.know("tabulate", "PYSEC-0000-1")
-    service.faults = [Fault("", kind, times=1)]
+    service.faults = [Fault(path, kind, times=1)]
     folder = made(tmp_path / "p")
     assert audit.audit(folder, service.address, TODAY)[0] == FOUND, "once is no reason to give up"
-    service.faults = [Fault("", kind)]
+    service.faults = [Fault(path, kind)]
     nothing_is_known(audit.audit(folder, service.address, TODAY), service.address, SPOILED[kind])
 
 
+def test_a_service_that_says_nothing_is_not_waited_for(tmp_path, service, monkeypatch):
+    monkeypatch.setattr(client, "PATIENCE", 0.2)
+    service.faults = [Fault("", "slow", seconds=1)]
+    outcome = audit.audit(made(tmp_path / "p"), service.address, TODAY)
+    nothing_is_known(outcome, service.address, "no answer within 0.2 seconds")
+
+
+ANSWERS = [[], {}, {"results": []}, {"results": [{}]}, {"results": [{"vulns": [{"modified": "x"}]}, {}]}, {"results": [[], []]}]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=map(str, range(len(ANSWERS))))
+def test_an_answer_that_is_none_of_osvs_is_no_all_clear(tmp_path, monkeypatch, answer):
+    monkeypatch.setattr(client, "call", lambda *words: answer)
+    outcome = audit.audit(made(tmp_path / "p"), "https://osv.example.com", TODAY)
+    nothing_is_known(outcome, "https://osv.example.com", client.UNREAD)
+    monkeypatch.setattr(client, "call", lambda *words: {"results": [{}, {}]})
+    assert audit.audit(tmp_path / "p", "https://osv.example.com", TODAY)[0] == NOTHING, "the negative control"
+
+
 def test_who_is_refused_asks_once_and_the_password_is_not_shown(tmp_path, monkeypatch):
-    monkeypatch.setenv("NETRC", "/dev/null")
-    with osv.running("127.0.0.1", login=("ada", "secret")) as service:
+    with osv.running("127.0.0.1", login=("ada", "sec/ret@")) as service:
         wrong = service.address.replace("://", "://ada:guess@")
         outcome = audit.audit(made(tmp_path / "p"), wrong, TODAY)
-        nothing_is_known(
-            outcome, wrong.replace("ada:guess", "***"), "it answers HTTP 401. User name and password go into .netrc: machine"
-        )
+        shown = wrong.replace("ada:guess", "***")
+        nothing_is_known(outcome, shown, "it answers HTTP 401. User name and password go into .netrc: machine 127.0.0.1")
         assert service.refused == 1 and "guess" not in json.dumps(outcome)
-        assert audit.audit(tmp_path / "p", wrong.replace("guess", "secret"), TODAY)[0] == NOTHING
+        assert audit.audit(tmp_path / "p", wrong.replace("guess", "sec%2Fret%40"), TODAY)[0] == NOTHING
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password sec/ret@\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        assert audit.audit(tmp_path / "p", service.address, TODAY)[0] == NOTHING
+        (tmp_path / "netrc").write_text("machine\n")
+        nothing_is_known(audit.audit(tmp_path / "p", service.address, TODAY), service.address, ".netrc cannot be read: ")
+
+
+def test_a_certificate_that_is_not_known_is_named_and_ones_own_is_taken(tmp_path, monkeypatch):
+    with osv.running("127.0.0.1", tls=tmp_path) as service:
+        outcome = audit.audit(made(tmp_path / "p"), service.address, TODAY)
+        nothing_is_known(outcome, service.address, "its certificate is not known here (")
+        assert "Your own CA: SSL_CERT_FILE=/path/to/ca.pem" in outcome[1]
+        monkeypatch.setenv("SSL_CERT_FILE", str(service.authority))
+        assert audit.audit(tmp_path / "p", service.address, TODAY)[0] == NOTHING
 
 
 def test_an_address_that_is_none_of_osvs_is_named(tmp_path, service):
-    address = service.address.removesuffix("/v1/query")
+    address = f"{service.address}/elsewhere"
     nothing_is_known(audit.audit(made(tmp_path / "p"), address, TODAY), address, "it answers HTTP 404. Is the address whole?")
+    for address in ("osv.example.com", "file:///etc/passwd"):
+        outcome = audit.audit(tmp_path / "p", address, TODAY)
+        nothing_is_known(outcome, address, "that is no address: it begins with https://")
 
 
-def test_an_advisory_that_cannot_be_read_is_no_all_clear(tmp_path, service):
+def test_an_advisory_in_another_schema_is_no_all_clear(tmp_path, service):
     service.know("tabulate", "PYSEC-0000-1", schema_version="2.0.0")
-    code, text, _ = audit.audit(made(tmp_path / "p"), service.address, TODAY)
-    assert code == UNAVAILABLE and "in a form that pip-audit does not read (Unsupported OSV schema version: 2.0.0)" in text
+    outcome = audit.audit(made(tmp_path / "p"), service.address, TODAY)
+    nothing_is_known(outcome, service.address, "it answers in a form that is not known here (PYSEC-0000-1 in schema 2.0.0)")
 
 
-SAID = {
-    "no answer within 30 seconds": "ERROR:pip_audit._cli:Could not connect to OSV's vulnerability feed\nERROR:pip_audit._cli:Tip: your …",
-    "the proxy does not let it through": "  raise ProxyError(e)\nrequests.exceptions.ProxyError: HTTPSConnectionPool(host='x'): Tunnel failed",
-    "no name server knows osv.example.com": "requests.exceptions.ConnectionError: Failed to resolve 'osv.example.com'",
-    "its certificate is not known here (self-signed certificate). Your own CA: SSL_CERT_FILE=/path/to/ca.pem": (
-        "requests.exceptions.SSLError: certificate verify failed: self-signed certificate (_ssl.c:992)"
+RAISED = {
+    "no answer within 30 seconds": URLError(TimeoutError("timed out")),
+    "the proxy does not let it through (Tunnel connection failed: 403 Forbidden)": URLError(
+        OSError("Tunnel connection failed: 403 Forbidden")
     ),
-    "some.new.Error: nobody {has} seen it": "Traceback (most recent call last):\n  timeout(1)\nsome.new.Error: nobody {has} seen it\n",
-    "pip-audit said nothing": "",
+    "no name server knows osv.example.com": URLError(socket.gaierror(-2, "Name or service not known")),
+    "SSLError: ('handshake failure',)": URLError(ssl.SSLError("handshake failure")),
+    "OSError: nobody has seen it": OSError("nobody has seen it"),
 }
-"""What is said, and what pip-audit said; these take minutes, a proxy or a certificate to come about."""
+"""What is said, and what was raised; these take minutes or a proxy to come about."""
 
 
-@pytest.mark.parametrize("why", SAID)
-def test_what_pip_audit_says_is_read_as_it_is_meant(why):
-    assert f"\n  {why}\n" in audit.explained(SAID[why], "https://osv.example.com/v1/query", 3)
+@pytest.mark.parametrize("why", RAISED)
+def test_an_error_is_said_in_plain_words(why):
+    assert client.reason(RAISED[why], "osv.example.com") == why
 
 
 def test_the_verb_writes_three_files_whatever_the_exit_code(tmp_path, monkeypatch, service):
     folder, out = made(tmp_path / "p"), tmp_path / "out"
-    monkeypatch.setattr(audit, "SERVICE", service.address)
+    monkeypatch.setattr(client, "SERVICE", service.address)
+    monkeypatch.setattr(audit.network, "apply", lambda: None)
     for expected in (NOTHING, FOUND):
         audit.main(["--project", str(folder), "--out", str(out)])
         assert (out / "audit.exit").read_text() == f"{expected}\n"

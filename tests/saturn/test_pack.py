@@ -41,7 +41,7 @@ def project(tmp_path) -> Path:
         ".couplet/project.json": json.dumps(SETTINGS),
         ".couplet/pins/tools.txt": "uv==1\n",
         ".couplet/pins/poetry.txt": "poetry==2\n",
-        ".couplet/pins/audit.txt": "pip-audit==2\n",
+        ".couplet/pins/copier.txt": "copier==9\n",
     }
     for file in PACKAGE.rglob("*.py"):
         texts[f".couplet/couplet/{file.relative_to(PACKAGE)}"] = file.read_text()
@@ -75,7 +75,7 @@ def test_everything_that_the_build_needs_is_in_it(project, capsys):
 def test_what_the_build_does_not_need_stays_out(project, capsys):
     names = packed(script(project, capsys))
     assert any(path.name == "report.py" for path in PACKAGE.joinpath("inspect").iterdir()), "there is something to leave out"
-    assert not [name for name in names if "/inspect/" in name or name.endswith("audit.txt")]
+    assert not [name for name in names if "/inspect/" in name or name.endswith("copier.txt")]
 
 
 def test_the_same_files_give_the_same_script(project, capsys):

@@ -9,6 +9,7 @@ from importlib import import_module
 from couplet.errors import run
 
 VERBS = {
+    "network": ("couplet.network", "run a command with this machine's mirrors, certificates and proxies"),
     "tools": ("couplet.install.tools", "install the pinned tools"),
     "lock": ("couplet.lock.command", "make the lock files"),
     "check": ("couplet.lock.stamp", "do the locks belong to environment.yml and pyproject.toml?"),

@@ -8,6 +8,8 @@ Nothing of it reaches a layer. `make` finds the settings (host/docker-build.sh) 
     netrc        user names and passwords by host
     ca           a bundle of certificates that replaces the public one
     proxies      HTTP_PROXY and its like, a line each, where they hold a password
+
+couplet network COMMAND …    runs a command with them: apt-get, or what a step of your own downloads with
 """
 
 from __future__ import annotations
@@ -93,3 +95,12 @@ def apply() -> None:
         os.environ.update(dict.fromkeys(CERTIFICATES, str(ca)))
     pip_conf = secret("pip_conf")
     os.environ.update(index_variables(pip_settings(pip_conf) if pip_conf else {}))
+
+
+def main(arguments: list[str]) -> None:
+    """The verb `network`: become a command that has the settings. Raises UserError where there is no such command."""
+    apply()
+    try:
+        os.execvp(arguments[0], arguments)
+    except (IndexError, OSError) as error:
+        raise UserError(f"couplet network COMMAND …: {error}") from None

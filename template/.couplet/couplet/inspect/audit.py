@@ -1,6 +1,6 @@
 """Known vulnerabilities of what the locks hold: conda's Python distributions and Poetry's packages.
 
-pip-audit asks an OSV service about names and versions; nothing is installed and no image is needed. Every locked
+An OSV service is asked about names and versions (osv.py); nothing is installed and no image is needed. Every locked
 platform and the dev group are looked up too. Writes audit.txt, audit.json and audit.exit, the exit code for
 host/audit.sh: 0 nothing known, 1 something found, 64 the table in pyproject.toml is wrong, 69 no answer.
 """
@@ -11,31 +11,21 @@ import argparse
 import datetime
 import fnmatch
 import json
-import os
-import re
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
 
-from couplet import settings
+from couplet import network, settings
 from couplet.errors import UserError, without_password
 from couplet.formats import conda_lock, platforms, poetry_lock
 from couplet.formats.names import normalise
-from couplet.inspect import locked
+from couplet.inspect import locked, osv
 from couplet.inspect.words import columns, plural
 
-SERVICE = "https://api.osv.dev/v1/query"
-PIP_AUDIT = "/opt/audit/bin/pip-audit"
-OPTIONS = "--no-deps --disable-pip --vulnerability-service osv --timeout 30 --format json --aliases on --desc on"
-"""pip-audit's: the versions are the locks', so no environment is made, and no index is asked."""
 TABLE = "tool.couplet.audit"
-TRIES = 3
 NOTHING, FOUND, USAGE, UNAVAILABLE = 0, 1, 64, 69
 Finding = dict[str, Any]
 """One vulnerability of one package, as audit.json has it."""
@@ -196,116 +186,39 @@ def split_off(items: Iterable[Item], private: Iterable[str]) -> tuple[list[Item]
 
 
 def service() -> str:
-    """Return the address that is asked: one's own, by pip-audit's own variable, or OSV's."""
+    """Return the address that is asked: one's own, or OSV's."""
     own = Path("/run/secrets/osv_url")
-    return (own.read_text().strip() if own.is_file() else "") or SERVICE
+    return (own.read_text().strip() if own.is_file() else "") or osv.SERVICE
 
 
-def rounds(items: Iterable[Item]) -> list[list[Item]]:
-    """Return lists of items that hold each name once: pip-audit takes one version of a package at a time."""
-    lists: list[dict[str, Item]] = []
-    for item in items:
-        free = next((found for found in lists if item.name not in found), None)
-        if free is None:
-            lists.append(free := {})
-        free[item.name] = item
-    return [list(found.values()) for found in lists]
-
-
-def ask(items: Sequence[Item], address: str) -> dict[tuple[str, str], list[Finding]]:
-    """Return {(name, version): pip-audit's findings} of all items. Raises UserError where there is no whole answer."""
-    found = {}
-    for part in rounds(items):
-        for attempt in range(TRIES):
-            time.sleep(attempt**2)
-            answer, said = one_call(part, address)
-            # who is refused asks once; 429 is "too many requests"
-            if answer is not None or re.search(r"HTTPError: 4(?!29)\d\d\b", said):
-                break
-        if answer is None:
-            raise UserError(explained(said, address, len(items)))
-        # of these pip-audit says on the side that it leaves them out
-        if unread := re.search(r"Unsupported OSV schema.*|OSV vuln entry .* is missing .*", said):
-            why = f"answers in a form that pip-audit does not read ({unread[0].strip()})"
-            raise UserError(f"There is no audit: {address} {why}.")
-        by_name = {normalise(entry["name"]): entry for entry in answer["dependencies"]}
-        for item in part:
-            entry = by_name.get(item.name, {})
-            if "vulns" not in entry:
-                reason = entry.get("skip_reason", "it is missing")
-                raise UserError(f"pip-audit says nothing of {item.name} {item.version}: {reason}.")
-            found[item.name, item.version] = entry["vulns"]
-    return found
-
-
-def one_call(items: Iterable[Item], address: str) -> tuple[dict[str, Any] | None, str]:
-    """Run pip-audit once; return (its answer or None, what it said)."""
-    with tempfile.TemporaryDirectory() as scratch:
-        wanted, out = Path(scratch, "requirements.txt"), Path(scratch, "answer.json")
-        wanted.write_text("".join(f"{item.name}=={item.public}\n" for item in items))
-        files = ["--requirement", wanted, "--output", out]
-        command = [PIP_AUDIT, *OPTIONS.split(), *map(str, files), "--osv-url", address]
-        done = subprocess.run(command, env={**os.environ, "HOME": scratch}, capture_output=True, text=True)
-        # It ends with 1 where it finds something and where it breaks: only a whole answer is one.
-        try:
-            return json.loads(out.read_text()), done.stderr
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None, done.stderr
-
-
-REASONS = {
-    r"HTTPError: (401|403|407)\b": "it answers HTTP {0}. "
-    "User name and password go into .netrc: machine {host} login … password …",
-    r"HTTPError: 404\b": "it answers HTTP 404. Is the address whole? One of OSV ends in /v1/query",
-    r"HTTPError: (\d{3})\b": "it answers HTTP {0}",
-    r"certificate verify failed: ([^(]*[^( ])": "its certificate is not known here ({0}). "
-    "Your own CA: SSL_CERT_FILE=/path/to/ca.pem",
-    r"IncompleteRead|JSONDecodeError|(Key|Type|ChunkedEncoding)Error": "its answer was cut short, or is none of OSV's",
-    r"ProxyError": "the proxy does not let it through",
-    r"NameResolutionError|Failed to resolve": "no name server knows {host}",
-    r"Connection refused": "nobody listens there (connection refused)",
-    r"Connection aborted|RemoteDisconnected|Connection reset": "it ended the connection without an answer",
-    r"Timeout|timed out|Could not connect to OSV": "no answer within 30 seconds",
-    r"(.+)\Z": "{0}",
-}
-"""What pip-audit raises -> what it means; the first that is found counts."""
-
-
-def explained(said: str, address: str, count: int) -> str:
-    """Return the message for a service that gave no whole answer: what was asked, what happened, what to do."""
-    # of a traceback, what was raised
-    raised = "\n".join(line for line in said.splitlines() if re.match(r"[\w.]+(:|$)", line))
-    found = ((re.search(pattern, raised), text) for pattern, text in REASONS.items())
-    host = urlsplit(address).hostname or address
-    why = next((text.format(*match.groups(), host=host) for match, text in found if match), "pip-audit said nothing")
-    return (
-        f"There is no audit: of {count} packages nothing is known.\nAsked was {address}\n  {why}\n"
-        "It has to be in reach of this machine, through the proxy (HTTPS_PROXY) and with the certificates "
-        "(SSL_CERT_FILE) of your builds.\n"
-        "Another address, a company's own OSV for example: "
-        "PIP_AUDIT_OSV_URL=https://osv.example.com/v1/query make audit"
-    )
-
-
-# --- the report ------------------------------------------------------------------------------------
-
-
-def findings(items: Iterable[Item], answers: Mapping[tuple[str, str], list[Finding]]) -> list[Finding]:
-    """Return what is known of the items, one entry for each vulnerability of each."""
+def ask(items: Sequence[Item], address: str) -> list[Finding]:
+    """Return what is known of the items, one entry for each vulnerability of each. Raises UserError for no whole answer."""
+    try:
+        answers = osv.ask(address, sorted({(item.name, item.public) for item in items}))
+    except osv.NoAnswer as error:
+        raise UserError(
+            f"There is no audit: of {len(items)} packages nothing is known.\nAsked was {address}\n  {error}\n"
+            "It has to be in reach of this machine, through the proxy (HTTPS_PROXY) and with the certificates "
+            "(SSL_CERT_FILE) of your builds.\n"
+            "Another address, a company's own OSV for example: OSV_URL=https://osv.example.com make audit"
+        ) from None
     return [
         {
             "package": item.name,
             "version": item.version,
             "owner": item.owner,
-            "id": known["id"],
-            "aliases": sorted(known.get("aliases", ())),
-            "description": known.get("description", ""),
-            "fixed_in": [fix for fix in known["fix_versions"] if Version(fix) > Version(item.public)],
+            "id": known.names[0],
+            "aliases": known.names[1:],
+            "description": known.description,
+            "fixed_in": known.fixed_in,
             "to_move_it": f"make env-update PKG={item.package}",
         }
         for item in items
-        for known in answers[item.name, item.version]
+        for known in answers[item.name, item.public]
     ]
+
+
+# --- the report ------------------------------------------------------------------------------------
 
 
 def sort_out(
@@ -367,7 +280,7 @@ def audit(folder: Path, address: str, today: datetime.date) -> tuple[int, str, d
         ignored, private = table(folder)
         items, left_out, without = locked_items(folder)
         items, more = split_off(items, private)
-        counts, quiet, notes = sort_out(findings(items, ask(items, address)), ignored, today)
+        counts, quiet, notes = sort_out(ask(items, address), ignored, today)
     except UserError as error:
         code = USAGE if isinstance(error, Usage) else UNAVAILABLE
         message = without_password(str(error))
@@ -390,6 +303,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--project", type=Path, required=True, help="folder of the project")
     parser.add_argument("--out", type=Path, required=True, help="folder for audit.txt, audit.json and audit.exit")
     options = parser.parse_args(arguments)
+    network.apply()
     code, report, data = audit(options.project, service(), datetime.datetime.now(datetime.UTC).date())
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "audit.txt").write_text(report)

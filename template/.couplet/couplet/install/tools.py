@@ -1,7 +1,7 @@
 """Install the pinned tools, by hash and nothing else.
 
 couplet tools --target /opt/tools FILE …     into a folder that this package's Python imports from (uv, rattler, …)
-couplet tools --venv /opt/poetry FILE …      into an environment of its own (Poetry, pip-audit, Copier), compiled
+couplet tools --venv /opt/poetry FILE …      into an environment of its own (Poetry, Copier), compiled
 """
 
 from __future__ import annotations
