@@ -144,14 +144,14 @@ def test_the_longest_public_address_decides_where_a_package_comes_from():
     assert fetch.mapped_url("https://elsewhere/a.conda", mapping) == "https://elsewhere/a.conda"
 
 
-@pytest.mark.parametrize(("script", "message"), [
+@pytest.mark.parametrize(("program", "message"), [
     ("echo '\nERROR: no room\n' >&2; exit 1", "^no room$"),
     ("echo noise >&2; exit 7", "conda's Python failed .exit code 7.:\nnoise"),
 ])  # fmt: skip
-def test_what_condas_python_says_is_the_message(tmp_path, script, message):
+def test_what_condas_python_says_is_the_message(tmp_path, program, message):
     (tmp_path / "bin").mkdir()
     python_file = tmp_path / "bin/python"
-    python_file.write_text(f"#!/bin/sh\n{script}\n")
+    python_file.write_text(f"#!/bin/sh\n{program}\n")
     python_file.chmod(0o755)
     with pytest.raises(UserError, match=message):
         conda_root.call("channels", root=tmp_path)
