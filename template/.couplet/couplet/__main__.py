@@ -38,7 +38,8 @@ def main() -> int | None:
     os.environ.pop("PYTHONPATH", None)
     verb, *arguments = sys.argv[1:] or ["--help"]
     if verb in VERBS:
-        return import_module(VERBS[verb][0]).main(arguments)
+        code: int | None = import_module(VERBS[verb][0]).main(arguments)
+        return code
     lines = [f"  {name:<16} {text}" for name, (_, text) in VERBS.items()]
     print("usage: python -m couplet VERB [OPTION …]", *lines, sep="\n", file=sys.stderr)
     return 0 if verb in ("-h", "--help") else 64
