@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.container import running
-from tests.test_35_relocking import secrets
+from tests.harness.container import mirrors, running
 
 USER = ("--user", "4321:4321", "--group-add", "0")
 """A user whom the image does not know, as .couplet/host/docker-run.sh runs it."""
@@ -42,7 +41,7 @@ class Shell:
         """Run a line of bash in the project, with this machine's mirrors."""
         return self.host.run(
             "entrypoint.sh bash -ic %s",
-            f"cd /tmp/work; . docker/network.sh; export POETRY_NO_INTERACTION=1 NO_COLOR=1; {command}",
+            f"cd /tmp/work; export POETRY_NO_INTERACTION=1 NO_COLOR=1; {command}",
         )
 
     def ok(self, command: str) -> str:
@@ -63,7 +62,7 @@ class Shell:
 
 
 def mounts(project) -> tuple[str, ...]:
-    return (*secrets(), "--volume", f"{project.path}:/project:ro")
+    return (*mirrors(), "--volume", f"{project.path}:/project:ro")
 
 
 @pytest.fixture

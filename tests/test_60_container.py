@@ -191,5 +191,5 @@ def test_for_rootless_docker_you_are_root_inside(built, tmp_path, rootless):
     done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == (["0", "0"] if rootless else ["4321", "4321"]), done
     # the twin: no script says by itself who a container is
-    scripts = (built.path / "scripts").glob("*.sh")
+    scripts = (built.path / ".couplet").rglob("*.sh")
     assert [script.name for script in scripts if "$(id -" in script.read_text()] == ["docker-user.sh"]

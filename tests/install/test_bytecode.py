@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,24 @@ def test_half_a_file_in_the_cache_is_none(tmp_path, cache):
     environment(tmp_path / "two")
     bytecode.compile_files(tmp_path / "two", [source])
     assert (tmp_path / "two" / compiled).read_bytes() == (tmp_path / "one" / compiled).read_bytes()
+
+
+def test_what_is_kept_is_taken_with_the_sources_mode(tmp_path, cache):
+    source = environment(tmp_path / "one")
+    compiled = bytecode.compile_files(tmp_path / "one", [source])[source]
+    kept = next(file for file in cache.rglob("*") if file.is_file())
+    planted = kept.read_bytes()[32:] + b"planted"
+    kept.write_bytes(hashlib.sha256(planted).digest() + planted)
+    environment(tmp_path / "two")
+    bytecode.compile_files(tmp_path / "two", [source])
+    one, two = tmp_path / "one" / compiled, tmp_path / "two" / compiled
+    assert two.read_bytes() == planted and two.stat().st_mode == one.stat().st_mode
+
+
+def test_what_many_builds_keep_at_once_is_whole(cache):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: bytecode.write_whole(cache / "sa/same", b"content"), range(2000)))
+    assert [file.read_bytes() for file in cache.glob("sa/*")] == [b"content"]
 
 
 def test_what_does_not_compile_is_left_out_and_remembered(tmp_path, cache):

@@ -149,6 +149,18 @@ def test_noarch_files_are_looked_for_where_they_were_installed(both):
     assert "/site-packages/pure.py is gone" in check(both)
 
 
+def test_a_record_may_name_a_file_by_its_whole_path(both):
+    """As Poetry does where it installs the project itself."""
+    program = both / "env/bin/ice"
+    program.write_text("ice")
+    row = "sha256=TLCyUMYlDVKPPmHQfZcIkhaNtou_8epb5KhR7aQRrfs,3"
+    with (site(both) / "pandas-3.0.dist-info/RECORD").open("a") as record:
+        record.write(f"{program},{row}\n../../../bin/ice,{row}\n")
+    assert check(both) == ""
+    program.write_text("snow")
+    assert check(both).count("dist-info: bin/ice was changed") == 2
+
+
 def test_without_conda_poetry_lock_and_the_wheels_records_are_what_counts(tmp_path, capsys):
     folder = python(tmp_path / "env")
     distribution(folder, "pandas", "3.0", {"pandas/frame.py": "frame = 1\n"})

@@ -69,7 +69,6 @@ def forget_the_wheel(record: Path) -> None:
 def install(project: Path, package: str, prefix: Path, out: Path = Path("/"), uv: Path = UV) -> None:
     """Install `project` for the environment `prefix`, below `out` as if that were /."""
     target = out / prefix.relative_to("/")
-    target.parent.mkdir(parents=True, exist_ok=True)
     command = [str(uv), "pip", "install", "--quiet", "--no-deps", "--offline", "--no-cache"]
     with tempfile.TemporaryDirectory() as folder:
         wheel = editable_wheel(project.resolve(), package, folder)
@@ -96,6 +95,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--uv", type=Path, default=UV)
     options = parser.parse_args(arguments)
 
+    for out in options.out:
+        # these are there in the image, and writable by root alone
+        (out / options.prefix.parent.relative_to("/")).mkdir(parents=True, exist_ok=True)
     os.umask(0o002)
     for project, out in zip(options.project, options.out, strict=True):
         install(project, options.package, options.prefix, out.resolve(), options.uv)

@@ -59,14 +59,15 @@ def wheel_files(prefix: Path, not_these: set[str]) -> Iterator[Recorded]:
     for file in sorted(prefix.glob("lib/python3.*/site-packages/*.dist-info/RECORD")):
         if str(file.relative_to(prefix)) in not_these:
             continue
-        site_packages = file.parent.parent.relative_to(prefix)
         with file.open(newline="") as rows:
             for path, expected, _ in csv.reader(rows):
                 method, _, encoded = expected.partition("=")
                 # a RECORD names itself without a hash; files made after the installation have none either
                 if method == "sha256":
                     content = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
-                    yield Recorded(file.parent.name, os.path.normpath(site_packages / path), "", content.hex())
+                    # relative to site-packages, or absolute, as Poetry writes what lies outside of it
+                    path = os.path.relpath(file.parent.parent / path, prefix)
+                    yield Recorded(file.parent.name, path, "", content.hex())
 
 
 def problem(prefix: Path, file: Recorded) -> str:
