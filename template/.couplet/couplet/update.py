@@ -2,7 +2,7 @@
 
 Copier ends with exit code 0 where it left conflicts, where it deleted a file together with what somebody had written into
 it (the template no longer has the path, or another answer took it away), and where it wrote a file that .gitignore keeps
-out of git. Here each of them is named, and ends the update with exit code 1.
+out of git. Here each of them is named, and ends the update with exit code 1. What git has no copy of is never written over.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def render(answers: dict[str, Any], folder: Path) -> set[str]:
 def endangered(project: Path, options: list[str]) -> list[str]:
     """Return the files that git ignores and nobody has another copy of, at paths that Copier would write to or delete.
 
-    `options` are those of `copier update`: what is about answers and the version counts.
+    `options` are those of `copier update`: answers and the version count. A new question is taken to be answered with its default.
     """
     hidden = set(names(git(project, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", ".")))
     if not hidden or not git(project, "rev-list", "--max-count=1", "--all"):
@@ -103,7 +103,7 @@ def endangered(project: Path, options: list[str]) -> list[str]:
     parser.add_argument("-r", "--vcs-ref")
     given, _ = parser.parse_known_args(options)
     before = read_answers(git(project, "show", f"HEAD:./{ANSWERS}"))
-    after = before | dict(answer.split("=", 1) for answer in given.data)
+    after = before | dict(answer.partition("=")[::2] for answer in given.data)
     if given.vcs_ref != ":current:":
         after["_commit"] = given.vcs_ref  # None: the newest release
     with TemporaryDirectory() as scratch:
