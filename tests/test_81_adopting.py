@@ -27,7 +27,8 @@ def theirs(tmp_path) -> Path:
 
 
 def test_the_merge_shows_every_line_of_theirs(theirs, source):
-    done = adopting.follow(adopting.PAGE[0], theirs, source)
+    assert adopting.ignored(theirs, source) == []
+    done = adopting.follow(adopting.PAGE[1], theirs, source)
     assert done.returncode == 1 and "CONFLICT" in done.stdout, done.stdout
     assert adopting.missing(theirs) == []
     both = {name for name in adopting.THEIRS if name in update.files(theirs.parent / "rendered")}
@@ -45,8 +46,22 @@ def test_a_plain_copy_over_it_would_lose_lines(theirs, source):
     assert "environment.yml:       - tabulate==0.9.0" in adopting.missing(theirs)
 
 
+def test_a_file_of_theirs_that_the_merge_would_write_over_is_named_before(theirs, source):
+    """And the twin: the merge alone says nothing of it."""
+    Edit(".gitignore", "AGENTS.md\ndata/\n").apply(theirs)
+    update.commit(theirs)
+    Edit("AGENTS.md", "mine\n").apply(theirs)
+    assert adopting.ignored(theirs, source) == [
+        ".gitignore:3:AGENTS.md\tAGENTS.md",
+        ".gitignore:4:data/\tsrc/tide_gauge/data/quartet.csv",
+    ]
+    done = adopting.follow(adopting.PAGE[1], theirs, source)
+    assert "AGENTS.md" not in done.stdout and (theirs / "AGENTS.md").read_text() != "mine\n"
+
+
 def test_a_conflict_that_is_left_stops_the_last_step(theirs, source):
-    assert adopting.follow(adopting.PAGE[0], theirs, source).returncode
+    adopting.ignored(theirs, source)
+    assert adopting.follow(adopting.PAGE[1], theirs, source).returncode
     done = adopting.follow(adopting.PAGE[-1], theirs, source)
     assert done.returncode and "leftover conflict marker" in done.stdout
 

@@ -31,14 +31,14 @@ def history(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def old(history, tmp_path, sources):
-    """A committed project of the older release; its image of Copier is removed at the end."""
+    """A committed project of the older release."""
     path = update.project(history, tmp_path / "my project", {"project_name": "Sea Ice"}, MADE_UP)
-    yield Project(path, f"{IMAGES}-update")
+    return Project(path, f"{IMAGES}-update")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_image_left():
-    """Remove what the tests of this file make."""
+    """Remove what the tests of this file make and tag."""
     yield
     docker("image", "rm", "--force", *(f"{IMAGES}-update:{tag}" for tag in ("latest", "dev")), check=False)
 
@@ -113,13 +113,44 @@ def test_make_update_works_for_a_user_without_a_name(history, old, tmp_path):
     assert (old.path / ".editorconfig").stat().st_uid == 12345
 
 
+@pytest.mark.parametrize("stage", ["copier", "python"])
+def test_an_image_without_a_name_is_one_that_docker_prune_deletes(history, tmp_path, sources, stage):
+    """The words of its own command, without deleting anything."""
+    folder = template.render(history, tmp_path / "project", {"project_name": f"Pruned {IMAGES}"})
+    words = [".couplet/host/docker-build.sh", "--quiet", "--file", ".couplet/tasks.Dockerfile", "--target", stage]
+    image = subprocess.run(words, cwd=folder, env={**os.environ, "FACTS": "no"}, check=True, capture_output=True, text=True)
+    said = subprocess.run(["make", "--dry-run", "docker-prune"], cwd=folder, check=True, capture_output=True, text=True)
+    label = re.search(r'docker image prune --force --filter "(.+)"', said.stdout)[1]
+
+    def found(label: str) -> set[str]:
+        filters = ("--filter", "dangling=true", "--filter", label)
+        return set(docker("image", "ls", "--no-trunc", "--quiet", *filters).stdout.split())
+
+    try:
+        assert found(label) == {image.stdout.strip()}
+        assert not found(f"{label}-of-another"), "the negative control"
+    finally:
+        docker("image", "rm", "--force", image.stdout.strip(), check=False)
+
+
 BROKEN = {
+    "a file that git ignores and the update would write over": (
+        lambda path: hidden(path, ".editorconfig"),
+        "mv .editorconfig .editorconfig.mine",
+    ),
     "uncommitted changes": (lambda path: (path / "README.md").write_text("mine"), "dirty"),
     "no answers file": (lambda path: (path / ".copier-answers.yml").unlink(), "git checkout HEAD -- .copier-answers.yml"),
     "no git": (lambda path: (path / ".git").rename(path.parent / "elsewhere"), "git init"),
     "a template that moved": (lambda path: source(path, "/nowhere"), "there is no such folder"),
     "a template behind ssh": (lambda path: source(path, "git@example.com:me/couplet.git"), "pipx run copier update"),
 }
+
+
+def hidden(path: Path, name: str) -> None:
+    """Write a file that git does not know and .gitignore matches."""
+    Edit(".gitignore", f"{name}\n").apply(path)
+    update.commit(path)
+    (path / name).write_text("mine")
 
 
 def source(path: Path, address: str) -> None:
@@ -135,6 +166,7 @@ def test_what_stands_in_the_way_is_named(old, case):
     change(old.path)
     shown = old.make("update", fails=True).output
     assert message in shown and "Traceback" not in shown
+    assert not (path := old.path / ".editorconfig").exists() or path.read_text() == "mine"
     if (old.path / ".git").exists():
         left = subprocess.run(["git", "diff", "--stat", "HEAD"], cwd=old.path, capture_output=True, text=True).stdout
         assert ".editorconfig" not in left

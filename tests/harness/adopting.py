@@ -63,7 +63,7 @@ RUN apt-get update && apt-get install --yes libudunits2-0
 ENV TIDES_DATUM=NAP
 """,
     "README.md": "# Tides\n\nForty years of levels.\n",
-    ".gitignore": "data/\n*.pyc\n",
+    ".gitignore": "/data/\n*.pyc\n",
     "conda-linux-64.lock": "@EXPLICIT\nhttps://conda.anaconda.org/conda-forge/linux-64/python-3.11.9-0.conda\n",
     "poetry.lock": "# made by Poetry\n[[package]]\nname = 'pandas'\n",
     "tide_gauge/__init__.py": "",
@@ -92,6 +92,14 @@ def follow(block: str, folder: Path, address: Path) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
+def ignored(folder: Path, source: Path) -> list[str]:
+    """Render the project beside the repository; return what is said of those of its files that the repository's .gitignore matches."""
+    done = follow(PAGE[0], folder, source)
+    said = [line for line in done.stdout.splitlines() if line.startswith(".gitignore:")]
+    assert done.returncode == (not said), done.stdout
+    return said
+
+
 def missing(folder: Path) -> list[str]:
     """Return each line of theirs that is no longer in the file that it was in."""
     problems = []
@@ -110,7 +118,9 @@ def settle(folder: Path) -> None:
     replace(folder, "pyproject.toml", 'version = "0.1.0"', 'version = "0.4.2"')
     Edit("pyproject.toml", '    "tabulate==0.9.0",\n', after='    "pandas>=2.2",\n').apply(folder)
     Edit("pyproject.toml", "\n[tool.coverage.run]\nbranch = true\n").apply(folder)
-    Edit("Makefile", "\nfigures: build\n\t@scripts/docker-run.sh $(IMAGE):latest python -m tide_gauge.level\n").apply(folder)
+    Edit("Makefile", "\nfigures: build\n\t@.couplet/host/docker-run.sh $(IMAGE):latest python -m tide_gauge.level\n").apply(
+        folder
+    )
     Edit("Dockerfile", "ENV TIDES_DATUM=NAP\n", after="FROM env AS runtime\n").apply(folder)
     for name in ("README.md", ".gitignore"):
         text = (folder / name).read_text()
@@ -122,8 +132,8 @@ def settle(folder: Path) -> None:
 
 def adopt(folder: Path, source: Path) -> None:
     """Follow the page to its end, but for what Docker does."""
-    bring, drop_locks, lock, keep = PAGE
-    assert follow(bring, folder, source).returncode
+    _, bring, drop_locks, lock, keep = PAGE
+    assert not ignored(folder, source) and follow(bring, folder, source).returncode
     settle(folder)
     for block in (drop_locks, keep):
         done = follow(block, folder, source)

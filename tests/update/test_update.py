@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -265,3 +266,51 @@ def test_check_says_whether_there_is_a_newer_template(project, monkeypatch, capf
 def test_folder_prints_where_the_template_is(project, template, monkeypatch, capsys):
     assert run(project, monkeypatch, "folder") == 0
     assert capsys.readouterr().out == f"{template}\n"
+
+
+IGNORED = {
+    "where the new template brings a file": ("notes.txt", ()),
+    "where another answer brings one": ("web.py", ("--data", "app=web")),
+    "where the new template has a file no more": ("docker/lock.py", ()),
+}
+
+
+@pytest.mark.parametrize("case", IGNORED)
+def test_a_file_that_git_ignores_is_not_written_over_or_deleted(template, tmp_path, monkeypatch, capfd, case):
+    """git has no copy of it. Once it is moved away, or in git, the update comes in, and the file is there."""
+    path, options = IGNORED[case]
+    answers = {"app": "none"} if options else {}
+    copier.run_copy(str(template), tmp_path / "project", data=answers, vcs_ref="v1.0.0", defaults=True, quiet=True)
+    project = tmp_path / "project"
+    (project / path).unlink(missing_ok=True)
+    commit(project, {".gitignore": path})
+    (project / path).write_text("mine\n")
+    with pytest.raises(UserError, match=f"(?s)no update.*  mv {path} {path}.mine\n.*git add --force FILE"):
+        run(project, monkeypatch, "update", *options)
+    assert (project / path).read_text() == "mine\n" and not pending(project)
+    # the negative control: Copier alone says nothing
+    shutil.copytree(project, tmp_path / "alone")
+    copier.run_update(tmp_path / "alone", data={"app": "web"}, defaults=True, overwrite=True, quiet=True)
+    assert not (tmp_path / "alone" / path).exists() or (tmp_path / "alone" / path).read_text() != "mine\n"
+    # and both ways out
+    shutil.copytree(project, tmp_path / "taken")
+    git(tmp_path / "taken", "add", "--force", path)
+    commit(tmp_path / "taken", {})
+    run(tmp_path / "taken", monkeypatch, "update", *options)
+    assert "mine" in git(tmp_path / "taken", "show", f"HEAD:{path}")
+    (project / path).rename(project / f"{path}.mine")
+    commit(project, {})
+    run(project, monkeypatch, "update", *options)
+    assert pending(project) and (project / f"{path}.mine").read_text() == "mine\n"
+
+
+def test_a_file_that_git_ignores_and_that_is_as_the_template_made_it_is_brought_up_to_date(template, project, monkeypatch):
+    commit(template, {"web.py": "web = 3\n"}, "v3.0.0")
+    git(project, "rm", "--quiet", "--cached", "web.py")
+    (project / ".gitignore").write_text("web.py\n.venv\n")
+    git(project, "add", ".gitignore")
+    git(project, "commit", "--quiet", "--message", "x")
+    (project / ".venv").mkdir()
+    (project / ".venv/web.py").touch()
+    run(project, monkeypatch, "update", "--vcs-ref", "v3.0.0")
+    assert pending(project)

@@ -2,7 +2,7 @@
 
 Copier ends with exit code 0 where it left conflicts, where it deleted a file together with what somebody had written into
 it (the template no longer has the path, or another answer took it away), and where it wrote a file that .gitignore keeps
-out of git. Here each of them is named, and ends the update with exit code 1.
+out of git. Here each of them is named, and ends the update with exit code 1. What git has no copy of is never written over.
 """
 
 from __future__ import annotations
@@ -81,10 +81,39 @@ def render(answers: dict[str, Any], folder: Path) -> set[str]:
 
     data = {name: value for name, value in answers.items() if not name.startswith("_")}
     copier.run_copy(
-        answers["_src_path"], folder, data=data, vcs_ref=answers["_commit"], defaults=True, overwrite=True, quiet=True,
+        answers["_src_path"], folder, data=data, vcs_ref=answers.get("_commit"), defaults=True, overwrite=True, quiet=True,
         skip_tasks=True, unsafe=False,
     )  # fmt: skip
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- what an update would write over ---------------------------------------------------------------
+
+
+def endangered(project: Path, options: list[str]) -> list[str]:
+    """Return the files that git ignores and nobody has another copy of, at paths that Copier would write to or delete.
+
+    `options` are those of `copier update`: answers and the version count. A new question is taken to be answered with its default.
+    """
+    hidden = set(names(git(project, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", ".")))
+    if not hidden or not git(project, "rev-list", "--max-count=1", "--all"):
+        return []
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-d", "--data", action="append", default=[])
+    parser.add_argument("-r", "--vcs-ref")
+    given, _ = parser.parse_known_args(options)
+    before = read_answers(git(project, "show", f"HEAD:./{ANSWERS}"))
+    after = before | dict(answer.partition("=")[::2] for answer in given.data)
+    if given.vcs_ref != ":current:":
+        after["_commit"] = given.vcs_ref  # None: the newest release
+    with TemporaryDirectory() as scratch:
+        renderings = [Path(scratch, "old"), Path(scratch, "new")]
+        made = render(before, renderings[0]) | render(after, renderings[1])
+        return [
+            path
+            for path in sorted(hidden & made)
+            if (project / path).read_bytes() not in [(r / path).read_bytes() for r in renderings if (r / path).is_file()]
+        ]
 
 
 # --- what came of an update ------------------------------------------------------------------------
@@ -234,6 +263,13 @@ def update(project: Path, options: list[str]) -> int:
         tell(report(project))
         raise UserError(
             "This update is not committed yet. See to what it leaves, commit, and then run `make update` again."
+        )
+    if mine := endangered(project, options):
+        raise UserError(
+            "There was no update: it would write over files of yours that .gitignore keeps out of git, or delete them."
+            " Move each away:\n"
+            + "".join(f"  mv {shlex.quote(path)} {shlex.quote(path + '.mine')}\n" for path in mine)
+            + "or take it into git (git add --force FILE, and commit), then run `make update` again."
         )
     # On a terminal it asks what is new. Quiet, since its closing words know less than the report.
     if copier_program("update", "--quiet", "--skip-answered" if sys.stdin.isatty() else "--defaults", *options):
