@@ -23,6 +23,9 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "tests"]
 nox.options.default_venv_backend = "virtualenv"
 PROJECT = nox.project.load_toml("pyproject.toml")
+PACKAGE = [f"tests/{part}" for part in ("lock", "install", "image", "inspect", "saturn", "update")]
+"""The unit tests of the package that a project holds in .couplet/, one folder for each of its own."""
+COVERAGE = ("--cov=couplet", "--cov-report=term:skip-covered")
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -44,14 +47,21 @@ def tests(session: nox.Session) -> None:
     `-- --durations-to tests/durations.json` measures.
     """
     install(session, "tests")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", *COVERAGE, *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The unit tests of the package in .couplet/, and how much of it they run. No Docker."""
+    install(session, "tests")
+    session.run("pytest", "-n", "auto", *COVERAGE, *PACKAGE, *session.posargs)
 
 
 @nox.session
 def render(session: nox.Session) -> None:
     """What can be told without Docker: answers and rendered files."""
     install(session, "tests")
-    session.run("pytest", "-n", "auto", *sorted(map(str, Path("tests").glob("test_[12]*.py"))), *session.posargs)
+    session.run("pytest", "-n", "auto", "tests/render", *sorted(map(str, Path("tests").glob("test_[12]*.py"))), *session.posargs)
 
 
 @nox.session
@@ -63,10 +73,11 @@ def update(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """The harness' own code (the template's is linted as rendered, in `render`)."""
+    """The harness' own code, and the types of the package (its form is that of a rendered project: see `render`)."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
 
 
 @nox.session

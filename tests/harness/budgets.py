@@ -11,12 +11,15 @@ LIMITS = {
     "lines": 900,
     "Dockerfile": 130,
     "Makefile": 70,
-    "Python": 3000,
-    "shell": 450,
-    "pins": 700,
+    "Python": 5550,
+    "shell": 610,
+    "pins": 250,
 }
 """What a project with the default answers may have at most: files and lines outside of .couplet/ (and of two of them), and
-lines of three kinds in it."""
+lines of three kinds in it. Python and shell are where they stand, so that they only fall: AIMS is where to."""
+
+AIMS = {"Python": 3000, "shell": 450}
+"""What is still too long in .couplet/, and the lines that it is to have (docs/decisions/0092)."""
 
 
 def lines(file: Path) -> int:
