@@ -137,7 +137,7 @@ def flipped(match: re.Match) -> str:
 TAMPERED = {
     "conda's MD5": ("conda-linux-64.lock", r"(/idna-[^#\n]*#)([0-9a-f]{32})", "has MD5"),
     "conda's SHA-256": ("conda-linux-64.lock", r"(# sha256 )([0-9a-f]{64})(?= idna-)", "has SHA-256"),
-    "Poetry's": ("poetry.lock", r'(file = "tqdm-[^\n]*sha256:)([0-9a-f]{64})', "uv could not install what poetry.lock names"),
+    "Poetry's": ("poetry.lock", r'(file = "tqdm-[^\n]*sha256:)([0-9a-f]{64})', "what came has another hash than poetry.lock says"),
 }  # fmt: skip
 
 

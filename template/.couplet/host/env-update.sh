@@ -31,6 +31,7 @@ trap 'exit 143' TERM HUP
 "$here/docker-build.sh" --file .couplet/tasks.Dockerfile --target locks --output "type=local,dest=$new" \
     --build-arg "PKG=${PKG-}" --build-arg "ALL=${ALL-}" --build-arg "REQUEST=$(date +%s)-$$" || {
     code=$?
+    [ "$(df -Pk . | awk 'NR == 2 { print $4 }')" -ge 1024 ] || echo "The disk is full: make room where this folder is." >&2
     printf '\n%s\n' "The locks could not be made; what was there is as it was." >&2
     exit "$code"
 }
