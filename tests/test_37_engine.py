@@ -226,6 +226,7 @@ def test_an_engine_that_is_started_anew_at_once_is_told_from_one_that_is_down(se
 # --- its disk is full ------------------------------------------------------------------------------
 
 FULL = "Docker's disk is full (`docker system df`). Images and locks are as they were. `make docker-prune` makes room"
+LEFT = re.compile(r"Docker's disk has \d+ MB left.*`make docker-prune` makes room on it\.\n")
 
 
 @pytest.mark.parametrize("left", [20_000_000, 500_000])
@@ -246,7 +247,7 @@ def test_a_disk_that_is_full_in_a_step(second, cached, left):
     second.fill(left)
     said = cached.make("build", fails=True).output
     # with half a megabyte it can be the copy of the helpers already that finds no room: then Docker says so itself
-    named = re.search(r"Docker's disk has \d+ MB left.*`make docker-prune` makes room on it\.\n", said)
+    named = LEFT.search(said)
     assert named or (left < 1_000_000 and FULL in said), said[-3000:]
     assert (cached.locks(), second.image(cached.runtime)) == (locks, image)
     if left > 1_000_000:
@@ -294,7 +295,9 @@ def test_a_disk_that_is_full_while_locking(second, project):
     locks = project.locks()
     second.fill(1_000_000)
     said = project.make("env-update", fails=True).output
-    assert FULL in said and "The locks could not be made; what was there is as it was." in said, said[-3000:]
+    # where the packages of the tools are not in pip's cache, it is that step that finds no room and says so
+    assert FULL in said or LEFT.search(said), said[-3000:]
+    assert "The locks could not be made; what was there is as it was." in said
     assert project.locks() == locks and leftovers(project) == []
     second.room()
     project.make("env-update")

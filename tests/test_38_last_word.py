@@ -66,7 +66,7 @@ def test_each_lock_says_how_it_came_about(with_conda):
     """By a hash of each thing that it was made of, and the versions of what made it; by no date, machine or person."""
     head = (with_conda.path / "conda-linux-64.lock").read_text().split("@EXPLICIT")[0]
     stamped = re.findall(r"^# stamp (\S+) sha256:[0-9a-f]{64}$", head, re.M)
-    assert stamped == ["environment.yml", "pyproject.toml", "conda.lock", "poetry.lock", "this-file"]
+    assert stamped == ["conda.lock", "environment.yml", "poetry.lock", "pyproject.toml", "this-file"]
     assert re.findall(r"^# made with (\S+) \d+\.\d+", head, re.M) == ["py-rattler", "poetry"]
     texts = [re.sub(r"^# sha256 .*\n", "", head, flags=re.M), (with_conda.path / "poetry.lock").read_text().partition("[[")[0]]
     assert [text for text in texts if re.search(r"20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d", text)] == []
