@@ -192,7 +192,7 @@ def test_a_cache_left_behind_is_seen(built):
 
 OLDER = """RUN cd $(/opt/conda/bin/python -c 'import site; print(site.getsitepackages()[0])') && mkdir -p rattler \
     && echo 'raise ImportError("an older rattler, of base")' > rattler/__init__.py \
-    && echo "import sys; sys.path.insert(0, '$PWD')" > first.pth"""
+    && echo "import sys; sys.path.insert(0, sys.prefix + '/lib/python%d.%d/site-packages' % sys.version_info[:2])" > first.pth"""
 
 
 def test_the_tools_see_nothing_of_bases_packages(small, copy_of):

@@ -154,13 +154,14 @@ def test_an_edit_of_the_code_rebuilds_the_layer_of_the_code_alone(without_conda,
     steps = cached(build(project, "runtime").output)
     built = [name for name, was_cached in steps.items() if not was_cached]
     assert len(built) == 1 and built[0].startswith("runtime "), steps
-    # the negative control: another lock makes the environment anew, and Poetry's own layer stays
+    # the negative control: another lock makes the environment anew, and Poetry's own layer stays; so does the project's, where the
+    # new environment holds what the old one did
     lock = project.path / "poetry.lock"
     lock.write_text(lock.read_text() + f"\n# edit {uuid.uuid4()}\n")
     restamp(project)
     steps = cached(build(project, "app-base").output)
     assert {name: steps[name] for name in LAYERS} == {
-        "poetry-packages 2/2": False, "env 1/1": False, "project 4/4": False, "poetry-base 1/1": True,
+        "poetry-packages 2/2": False, "env 1/1": False, "project 4/4": True, "poetry-base 1/1": True,
     }  # fmt: skip
 
 
@@ -212,8 +213,7 @@ def test_a_tampered_hash_fails_the_build(without_conda, copy_of):
     assert "cut short, edited by hand" in project.make("build", fails=True).output
     restamp(project)
     shown = project.make("build", fails=True).output
-    assert "Hash mismatch" in shown or "hash" in shown.lower()
-    assert "ERROR: uv could not install what poetry.lock names" in shown and "tampered" in shown and "Traceback" not in shown
+    assert "ERROR: what came has another hash than poetry.lock says" in shown and "tampered" in shown and "Traceback" not in shown
 
 
 def test_docker_build_without_make_refuses_a_stale_lock(without_conda, copy_of):

@@ -88,6 +88,10 @@ DAMAGE = {
         lambda f: (site(f) / "pandas-3.0.dist-info/METADATA").write_text("Name: pandas\nVersion: 9\n"),
         "pandas: poetry.lock says 3.0, installed is 9",
     ),
+    "metadata without a name": (
+        lambda f: (site(f) / "pandas-3.0.dist-info/METADATA").write_text(""),
+        "pandas-3.0.dist-info/METADATA was changed",
+    ),
     "a distribution of poetry.lock that is missing": (
         lambda f: (site(f) / "pandas-3.0.dist-info").rename(f / "away"),
         "pandas: poetry.lock says 3.0, nothing is installed",

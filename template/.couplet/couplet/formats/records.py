@@ -25,9 +25,9 @@ class Distribution(NamedTuple):
 
 
 def metadata(text: str) -> tuple[str, str]:
-    """Return (normalised name, version) from the text of a METADATA or PKG-INFO file."""
+    """Return (normalised name, version) from the text of a METADATA or PKG-INFO file, '' for what a damaged one lacks."""
     headers = HeaderParser().parsestr(text)
-    return normalise(headers["Name"]), headers["Version"]
+    return normalise(headers["Name"] or ""), headers["Version"] or ""
 
 
 def metadata_file(path: str) -> bool:
