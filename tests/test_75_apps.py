@@ -138,7 +138,7 @@ def test_the_image_says_where_it_listens_and_how_it_is(served):
 def test_a_script_listens_nowhere(script):
     config = json.loads(docker("image", "inspect", script.runtime).stdout)[0]["Config"]
     assert "ExposedPorts" not in config and "Healthcheck" not in config
-    assert not (script.path / "docker/health.py").exists() and "ports" not in (script.path / "compose.yaml").read_text()
+    assert "health" not in (script.path / "Dockerfile").read_text() and "ports" not in (script.path / "compose.yaml").read_text()
 
 
 @pytest.mark.parametrize("user", ["1000:1000", "12345:6789"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from couplet.errors import UserError
-from couplet.saturn import build
+from couplet.saturn import build, pack
 from tests.saturn.test_pack import project  # noqa: F401  (the fixture)
 
 
@@ -34,3 +34,17 @@ def test_the_code_and_the_locks_are_copied_and_nothing_else(project, tmp_path_fa
     # a project that lies there already, as in Dockerfile.saturn, is left alone
     build.copy_project(app)
     assert {path.name for path in app.iterdir()} == expected
+
+
+def test_code_outside_of_src_is_refused_before_anything_is_installed(project, monkeypatch):  # noqa: F811
+    """In Dockerfile.saturn too, where src/ is not there yet and pyproject.toml alone can tell."""
+    words = ["--project", str(project), "--uv", "uv", "--packed"]
+    (project / "src").rename(project / "gone")
+    with pytest.raises(UserError, match=r"^sea_ice: of the code only src/"):
+        build.main(words)
+    monkeypatch.setattr(pack, "APP", project)
+    pack.check_code(project)
+    with (project / "pyproject.toml").open("a") as file:
+        file.write('[tool.poetry]\npackages = [{ include = "tides" }]\n')
+    with pytest.raises(UserError, match=r"^tides: of the code only src/"):
+        build.main(words)

@@ -113,3 +113,26 @@ def test_without_locks_it_says_how_to_get_them(project, capsys):
     (project / "poetry.lock").unlink()
     with pytest.raises(UserError, match=r"there is no poetry.lock: `make env-update` makes locks"):
         script(project, capsys)
+
+
+OTHER = '[tool.poetry]\npackages = [{ include = "sea_ice", from = "src" }, { include = "%s"%s }]\n'
+
+
+@pytest.mark.parametrize(("include", "more"), [("tides", ""), ("tides", ', from = "lib"'), ("tides.py", ', format = ["wheel"]')])
+def test_code_outside_of_src_is_refused(project, capsys, include, more):
+    (project / "pyproject.toml").write_text(OTHER % (include, more))
+    with pytest.raises(UserError, match=rf"^(lib/)?{include}: of the code only src/ goes into Saturn's images"):
+        script(project, capsys)
+
+
+def test_a_package_beside_pyproject_is_refused(project, capsys):
+    (project / "src/sea_ice").rename(project / "sea_ice")
+    (project / "src").rmdir()
+    with pytest.raises(UserError, match=r"^sea_ice: of the code only src/"):
+        script(project, capsys)
+
+
+@pytest.mark.parametrize("more", [', from = "./src"', ', from = "src/more"', ', format = "sdist"'])
+def test_other_packages_in_src_and_what_no_wheel_holds_are_not(project, capsys, more):
+    (project / "pyproject.toml").write_text(OTHER % ("tides", more))
+    assert "pyproject.toml" in packed(script(project, capsys))

@@ -151,9 +151,23 @@ def test_a_variable_takes_precedence_over_pips_file(pip, monkeypatch):
     assert {found[name] for name in TIMEOUTS} == {"7"} and found["UV_DEFAULT_INDEX"] == "https://example.com/mine"
 
 
+def test_of_two_files_the_one_that_pip_prefers_counts(pip, tmp_path, monkeypatch):
+    """The environment's before the machine's, whatever they are called and in whichever order an old pip names them."""
+    lines = []
+    for kind, name in (("env", "a.conf"), ("global", "b.conf"), ("site", "gone.conf")):
+        lines.append(f"For variant '{kind}', will try loading '{tmp_path}/{name}'")
+        if kind != "site":
+            (tmp_path / name).write_text(f"[global]\nindex_url = https://example.com/{kind}\n")
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\ncat << 'END'\n" + "\n".join(lines) + "\nEND\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(root, "PYTHON", program)
+    assert root.pip_settings() == {"index-url": "https://example.com/env"}
+
+
 def test_certificates_and_credentials_of_the_image_are_found_from_another_home(pip, tmp_path):
     before = pip("")
-    # (the machine that runs the tests may have certificates of its own in /etc/pip.conf)
+    # (the machine that runs the tests may have certificates of its own in /etc/pip.conf, which the file below overrides)
     assert not before.keys() & {"CONDARC", "NETRC"} and before.get("SSL_CERT_FILE") != "/etc/company.pem"
     (tmp_path / ".condarc").write_text("channels: []\n")
     (tmp_path / ".netrc").write_text("machine example.com login ada password x\n")

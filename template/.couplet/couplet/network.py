@@ -40,7 +40,7 @@ def pip_settings(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for section in ("global", "install"):
         if parser.has_section(section):
-            found |= {key: " ".join(value.split()) for key, value in parser.items(section)}
+            found |= {key.replace("_", "-"): " ".join(value.split()) for key, value in parser.items(section)}
     return found
 
 

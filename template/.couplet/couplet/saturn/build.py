@@ -25,7 +25,7 @@ from couplet.install import pypi, tools, verify
 from couplet.install import project as install_project
 from couplet.install.origins import forget_sources
 from couplet.lock import stamp
-from couplet.saturn import APP, NAME, POETRY, PREFIX, ROOT
+from couplet.saturn import APP, NAME, POETRY, PREFIX, ROOT, pack
 
 PACKAGE = Path(couplet.__file__).parents[1]
 START = POETRY / "start.sh"
@@ -110,6 +110,7 @@ def main(arguments: list[str]) -> None:
 
     if not options.packed:
         check_locks(project)
+    pack.check_code(project)
     if options.only_verify:
         verify.verify(project, ["main"], PREFIX, [names.distribution], uv)
         return

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from couplet import settings
 from couplet.errors import UserError
+from couplet.saturn import APP
 
 FILES = (
     *("pyproject.toml", "README.md", "poetry.lock", "conda-linux-64.lock"),
@@ -77,6 +78,22 @@ def wanted(project: Path) -> list[str]:
     return sorted([*FILES, *map(str, kept)])
 
 
+def check_code(project: Path) -> None:
+    """Raise UserError where code lies outside of src/, the one folder of code that goes into an image."""
+    poetry = settings.pyproject(project).get("tool", {}).get("poetry", {})
+    packages = [entry for entry in poetry.get("packages", ()) if "wheel" in entry.get("format", "wheel")]
+    paths = [Path(entry.get("from", "."), entry.get("include", "")) for entry in packages]
+    elsewhere = [str(path) for path in paths if path.parts[:1] != ("src",)]
+    # Dockerfile.saturn lays src/ over the environment in the end
+    if project != APP and not (project / "src").is_dir():
+        elsewhere = elsewhere or [settings.project(project).package]
+    if elsewhere:
+        raise UserError(
+            f"{', '.join(elsewhere)}: of the code only src/ goes into Saturn's images. Move it there (git mv), and write\n"
+            'from = "src" into its entry of [tool.poetry] packages in pyproject.toml.'
+        )
+
+
 def archive(project: Path, names: list[str]) -> bytes:
     """Return a .tar.xz of files, which depends on their names and contents alone. Raises UserError for a password in one."""
     packed = io.BytesIO()
@@ -101,6 +118,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--project", type=Path, default=Path())
     project = parser.parse_args(arguments).project
 
+    check_code(project)
     names = wanted(project)
     data = archive(project, names)
     text = SCRIPT.format(

@@ -12,7 +12,6 @@ and what needs conda is couplet.install.fetch.
 from __future__ import annotations
 
 import argparse
-import ast
 import getpass
 import json
 import os
@@ -75,11 +74,14 @@ def own_folder(path: Path) -> None:
 
 
 def pip_settings() -> dict[str, str]:
-    """Return {key: value} of [global] in pip's files in this image, the machine's, the user's and the environment's."""
-    # `pip config get` reads the user's alone; of a key in two files the list has two lines, the one that counts last
-    shown = subprocess.run([str(PYTHON), "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
-    found = re.findall(r"^global\.([\w-]+)=(['\"].*)$", shown, re.M)
-    return {key: " ".join(ast.literal_eval(value).split()) for key, value in found}
+    """Return {key: value} of pip's files in this image: of a key in two of them the one that takes precedence."""
+    # pip lists settings by the files' names, or the user's alone: so it is asked for the files
+    shown = subprocess.run([str(PYTHON), "-m", "pip", "config", "list", "-v"], capture_output=True, text=True).stdout
+    found: dict[str, str] = {}
+    for kind in ("global", "user", "site", "env"):
+        for name in re.findall(rf"^For variant '{kind}', will try loading '(.+)'$", shown, re.M):
+            found.update(network.pip_settings(Path(name)) if os.path.isfile(name) else {})
+    return found
 
 
 def settings() -> dict[str, str]:
