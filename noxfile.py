@@ -4,6 +4,8 @@
     nox -s tests            everything; `nox -s tests -- -k kernel` narrows
     nox -s tests -- --part 2/4      the second of four parts (`nox -s matrix` lists them for CI)
     nox -s tests -- -n 0            one test at a time
+    nox -s soak             what loads the machine or wrecks an engine, which tests leaves out
+    nox -s mutants          mistakes put into the template one at a time: does a test see each?
     nox -s mirror           starts the closed network; `-- status` shows it, `-- down` stops it
 
 demo and tests find out what they have: an engine in reach is used, or a private one set up (Debian or
@@ -23,11 +25,14 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "tests"]
 nox.options.default_venv_backend = "virtualenv"
 PROJECT = nox.project.load_toml("pyproject.toml")
+PACKAGE = PROJECT["tool"]["pytest"]["ini_options"]["package"]
+"""The unit tests of the package that a project holds in .couplet/, one folder for each of its own."""
+COVERAGE = ("--cov=couplet", "--cov-report=term:skip-covered")
 
 
-def install(session: nox.Session, *groups: str) -> None:
-    """Install pinned dependency groups of pyproject.toml into the session."""
-    session.install("--quiet", *nox.project.dependency_groups(PROJECT, *groups))
+def install(session: nox.Session, group: str) -> None:
+    """Install a dependency group of pyproject.toml into the session, by the hashes in requirements/ (`nox -s pin-tools` writes them)."""
+    session.install("--quiet", "--require-hashes", "--requirement", f"requirements/{group}.txt")
 
 
 @nox.session
@@ -39,39 +44,68 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Everything, on real images, in three processes. `-- --part 2/4` runs a part, `-- -n 0` one thing at a time,
+    """Everything but `soak`, on real images, in three processes. `-- --part 2/4` runs a part, `-- -n 0` one thing at a time,
 
     `-- --durations-to tests/durations.json` measures.
     """
     install(session, "tests")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", *COVERAGE, *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """What loads the machine or wrecks an engine on purpose: at night, and before a release. Commit tests/soak.json."""
+    install(session, "tests")
+    session.run("pytest", "-n", "auto", "--soak", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Put the mistakes of tests/mutants.toml in, one at a time, and say which no test sees. `-- --part 2/4`, `-- --engine`: with Docker's."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.harness.mutants", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The unit tests of the package in .couplet/, and how much of it they run. No Docker."""
+    install(session, "tests")
+    session.run("pytest", "-n", "auto", *COVERAGE, *PACKAGE, *session.posargs)
 
 
 @nox.session
 def render(session: nox.Session) -> None:
     """What can be told without Docker: answers and rendered files."""
     install(session, "tests")
-    session.run("pytest", "-n", "auto", *sorted(map(str, Path("tests").glob("test_[12]*.py"))), *session.posargs)
+    session.run("pytest", "-n", "auto", "tests/render", *sorted(map(str, Path("tests").glob("test_[12]*.py"))), *session.posargs)
 
 
 @nox.session
 def update(session: nox.Session) -> None:
-    """`copier update` from every release, with a user's edits and without trust; adopting. No Docker."""
+    """The tests of `copier update`: from every release, with a user's edits and without trust; of adopting too. No Docker."""
     install(session, "tests")
     session.run("pytest", "-n", "auto", "tests/test_80_update.py", "tests/test_81_adopting.py", *session.posargs)
 
 
 @nox.session
+def adopt(session: nox.Session) -> None:
+    """Bring a repository with conda, Poetry or both under the template: `nox -s adopt -- ../tides` (docs/adopting.md)."""
+    session.install("--quiet", *nox.project.load_toml("hooks/adopt.py")["dependencies"])
+    script = Path("hooks/adopt.py").resolve()
+    with session.chdir(session.invoked_from):
+        session.run("python", str(script), *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
-    """The harness' own code (the template's is linted as rendered, in `render`)."""
+    """Every hook of .pre-commit-config.yaml on every file that git knows: form, types, shell, spelling. `-- shellcheck` runs one."""
     install(session, "lint")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    session.run("pre-commit", "run", "--all-files", "--show-diff-on-failure", *session.posargs)
 
 
 @nox.session
 def images(session: nox.Session) -> None:
-    """Only what needs images."""
+    """The tests that need images, and no others."""
     install(session, "tests")
     files = sorted(str(path) for pattern in ("test_[3-7]*.py", "test_85*.py") for path in Path("tests").glob(pattern))
     session.run("pytest", "-n", "auto", *files, *session.posargs)
@@ -122,29 +156,27 @@ def bench(session: nox.Session) -> None:
     """Couplet, the seeds' ways and the floor on the same work, in one run; `-- --rounds 1` for a glance."""
     install(session, "bench")
     module, words = "bench", session.posargs
-    if words and words[0] in ("fleet", "harness", "scale", "steps"):
+    if words and words[0] in ("fleet", "harness", "lock", "scale", "steps"):
         module, words = f"bench.{words[0]}", words[1:]
     session.run("python", "-m", module, *words)
 
 
-@nox.session
-def bases(session: nox.Session) -> None:
+@nox.session(name="pin-base-images")
+def pin_base_images(session: nox.Session) -> None:
     """Ask the registries for the base images' digests and newer tags; `-- --write` moves the template's defaults."""
     install(session, "tests")
-    session.run("python", "-m", "tests.harness.bases", *session.posargs)
+    session.run("python", "-m", "tests.harness.base_images", *session.posargs)
 
 
-@nox.session
-def tools(session: nox.Session) -> None:
-    """Refresh the hashes of the pinned tools in template/docker/*.txt from the versions in tools.toml."""
+@nox.session(name="base-check")
+def base_check(session: nox.Session) -> None:
+    """Has an image what the template needs of its base? `nox -s base-check -- condaforge/miniforge3:latest`"""
+    session.run("python", "-m", "tests.harness.base_check", *session.posargs)
+
+
+@nox.session(name="pin-tools")
+def pin_tools(session: nox.Session) -> None:
+    """Refresh the hashes: template/.couplet/pins/*.txt from tools.toml, with the MANIFEST; requirements/*.txt from pyproject.toml."""
     install(session, "tools")
-    pins = nox.project.load_toml("tools.toml")
-    for name, requirements in pins.items():
-        # some are in template/docker, some in a folder beside it that only one environment gets
-        [file] = Path("template").glob(f"*docker*/{name}.txt")
-        source = Path(session.create_tmp(), f"{name}.in")
-        source.write_text("\n".join(f"{package}=={version}" for package, version in requirements.items()) + "\n")
-        session.run(
-            "uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes", "--no-header",
-            "--no-annotate", "--output-file", str(file.resolve()), str(source),
-        )  # fmt: skip
+    session.run("python", "-m", "tests.harness.pins")
+    session.run("python", "-m", "tests.harness.manifest")

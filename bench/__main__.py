@@ -5,6 +5,7 @@
     nox -s bench -- --only couplet floor
     nox -s bench -- steps           where a cold build's seconds go (bench/steps.py)
     nox -s bench -- fleet           a second builder that takes the first one's layers (bench/fleet.py)
+    nox -s bench -- lock            what locking takes, beside 0.4.0, and on a large channel (bench/lock.py)
     nox -s bench -- scale           what a hundred projects cost, by those figures (bench/scale.py)
     nox -s bench -- harness --caches warm       what the tests themselves cost (bench/harness.py)
 

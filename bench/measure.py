@@ -70,7 +70,7 @@ def _one(taken: Taken, system, states: dict[str, Workload], tag: str, salt: str,
     taken.add("cold_build", system.name, cold := system.build(base, tag, salt, caches))
     say(f"  {system.name}: cold build {cold:.1f} s")
     if system.name == "couplet":
-        taken.add("verify", system.name, system.proof)
+        taken.add("verify", system.name, system.verified)
     taken.add("image_bytes", system.name, image_bytes(tag), "bytes")
     if number == 0:
         assert works(tag, getattr(system, "prefix", None)), f"{system.name}: the image does not work"

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs/pictures"
 NAMES = {
-    "floor": "the floor",
+    "floor": "lower bound",
     "couplet": "couplet",
     "seed_conda_poetry_demo": "conda + Poetry demo",
     "seed_entrypoint": "entrypoint.sh",

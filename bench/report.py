@@ -36,10 +36,10 @@ def _seeds(medians: Medians, measure: str) -> float:
 
 
 TARGETS = (
-    Target("cold build, against the floor", 1.6, lambda m: m["cold_build", "couplet"] / m["cold_build", "floor"]),
+    Target("cold build, against the lower bound", 1.6, lambda m: m["cold_build", "couplet"] / m["cold_build", "floor"]),
     Target("cold build, against the best conda seed's", 0.5, lambda m: m["cold_build", "couplet"] / _seeds(m, "cold_build")),
     Target(
-        "cold build with warm package caches, against the floor's", 1.2,
+        "cold build with warm package caches, against the lower bound's", 1.2,
         lambda m: m["cold_build_warm_caches", "couplet"] / m["cold_build_warm_caches", "floor"],
     ),
     Target(
@@ -60,11 +60,11 @@ TARGETS = (
         lambda m: _added(m, "couplet") / min(_added(m, seed) for seed in CONDA_SEEDS),
     ),
     Target(
-        "growth: seconds a conda package, against the floor's", 1.6, lambda m: _slope(m, "couplet") / _slope(m, "floor"),
+        "growth: seconds a conda package, against the lower bound's", 1.6, lambda m: _slope(m, "couplet") / _slope(m, "floor"),
     ),
     Target("start, activated minus bare", 5.0, lambda m: m["start_activated", "couplet"] - m["start_bare", "couplet"], "ms"),
     Target("exec, activated minus bare", 5.0, lambda m: m["exec_activated", "couplet"] - m["exec_bare", "couplet"], "ms"),
-    Target("proof that conda's files are intact, against the cold build", 0.05, lambda m: m["verify", "couplet"] / m["cold_build", "couplet"]),
+    Target("verification of conda's files, against the cold build", 0.05, lambda m: m["verify", "couplet"] / m["cold_build", "couplet"]),
     Target("env-check", 1.0, lambda m: m["env_check", "couplet"], "s"),
     Target(
         "env-update with nothing changed, against a rebuild with no change", 2.0,

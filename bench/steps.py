@@ -62,14 +62,12 @@ def steps(lines: list[str]) -> list[Step]:
 
 
 def label(name: str) -> str:
-    """Return what people call a step: its stage, and the helper that it runs or its first words."""
+    """Return what people call a step: its stage, and the verbs of couplet that it runs or its first words."""
     stage, _, instruction = re.fullmatch(r"(?:\[([\w-]+)(?: (\d+/\d+))?\] )?(.*)", name, re.S).groups()
     if stage == "internal" or not stage:
         return instruction if not stage else f"{stage}: {instruction}"
-    # what most steps read first
-    instruction = re.sub(r"\. /docker/network\.sh\s*(&&|;)\s*", "", instruction)
-    if helper := re.search(r"/docker/(\w+\.(?:py|sh))(?:\s|$)", instruction):
-        return f"{stage}: {helper[1]}"
+    if verbs := re.findall(r"(?:couplet\.sh|\$couplet) ([\w-]+)", instruction):
+        return f"{stage}: {', '.join(verbs)}"
     words = re.sub(r"--\w[\w-]*(=\S+)?\s+", "", instruction).split()
     return f"{stage}: {' '.join(word if word.startswith('.') else word.rpartition('/')[2] or word for word in words[:4])}"
 
@@ -77,7 +75,7 @@ def label(name: str) -> str:
 def build(workload: Workload, tag: str, salt: str, caches: str) -> list[Step]:
     """Build the runtime image as `make build` does, and return its steps. Raises RuntimeError, with the end of its output, when it fails."""
     words = [
-        "scripts/docker-build.sh",
+        ".couplet/host/docker-build.sh",
         "--progress=rawjson",
         "--build-arg",
         f"BUILDKIT_CACHE_MOUNT_NS={caches}",
@@ -85,7 +83,7 @@ def build(workload: Workload, tag: str, salt: str, caches: str) -> list[Step]:
         "runtime",
     ]
     done = subprocess.run(
-        [*words, "--tag", tag, "."], cwd=workload.couplet, env={**os.environ, "REGISTRY": salt},
+        [*words, "--tag", tag], cwd=workload.couplet, env={**os.environ, "REGISTRY": salt},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     if done.returncode:

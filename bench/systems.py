@@ -25,20 +25,20 @@ class Couplet:
     """The template's own way, as `make build` does it."""
 
     name: str = "couplet"
-    proof: float = 0.0
-    """What the last build that proved conda's files intact says that it took, in seconds."""
+    verified: float = 0.0
+    """What verifying the files took in the last build that did so, in seconds."""
 
     def build(self, workload: Workload, tag: str, salt: str, caches: str) -> float:
         """Build the runtime image; returns seconds. `caches` names the package caches: a new name is an empty one."""
         step = (
-            "scripts/env-update.sh finish && scripts/lock-state.sh check . && exec scripts/docker-build.sh --progress=plain"
-            f" --build-arg BUILDKIT_CACHE_MOUNT_NS={caches} --target runtime --tag {tag} ."
+            ".couplet/host/python.sh check && exec .couplet/host/docker-build.sh --progress=plain"
+            f" --build-arg BUILDKIT_CACHE_MOUNT_NS={caches} --target runtime --tag {tag}"
         )
         began = time.perf_counter()
         shown = run("sh", "-c", step, cwd=workload.couplet, env={**os.environ, "REGISTRY": salt})
         seconds = time.perf_counter() - began
-        if said := re.search(r"as conda left them \(([\d.]+) s\)", shown):
-            self.proof = float(said[1])
+        if said := re.search(r"files as installed \(([\d.]+) s\)", shown):
+            self.verified = float(said[1])
         return seconds
 
     def source(self, workload: Workload) -> Path:

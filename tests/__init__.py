@@ -1,1 +1,6 @@
-"""The tests of the template, laid out along the way of the data: each file checks one step."""
+"""The tests, which read the package as a project has it: from template/.couplet, installed nowhere."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "template/.couplet"))

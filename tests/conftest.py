@@ -18,11 +18,12 @@ from tests.harness.project import Project
 from tests.harness.variants import Variant, variants
 from tests.mirror import engine, gate, web
 
-pytest_plugins = ["tests.harness.parts", "tests.harness.summary", "tests.harness.workers"]
+pytest_plugins = ["tests.harness.parts", "tests.harness.soak", "tests.harness.summary", "tests.harness.workers"]
 
 os.environ.update(template.isolated())
 scratch.use()
 template.remember_what_is_compiled()
+template.leave_modes_to_git()
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 IMAGES = "couplet-test-" + hashlib.sha256(f"{template.REPOSITORY}{WORKER}".encode()).hexdigest()[:6]

@@ -7,8 +7,8 @@ import json
 from bench.steps import Step, label, steps
 
 RUN = (
-    "[conda-env 3/3] RUN --mount=type=bind,from=installers,target=/docker     --mount=type=cache,target=/var/cache/conda,sharing=locked"
-    "     . /docker/network.sh;     /opt/tools/bin/python -B /docker/install_conda.py --locks /locks"
+    "[conda-env 2/2] RUN --mount=type=bind,from=couplet,target=/couplet     --mount=type=cache,id=conda-packages,target=/var/cache/conda"
+    '     /couplet/couplet.sh install-conda --locks /opt/locks --prefix "$ENV_PREFIX"'
 )
 
 
@@ -31,13 +31,19 @@ def test_a_step_is_what_its_last_words_say_of_it() -> None:
         line(name=RUN, started="2026-01-01T00:00:02.5Z", completed="2026-01-01T00:00:10.123456789Z"),
         json.dumps({"statuses": [{"id": "exporting layers"}]}),
     ]
-    assert steps(lines) == [Step("env: COPY a b", 0.0, 0.25), Step("conda-env: install_conda.py", 1.5, 9.123456)]
+    assert steps(lines) == [Step("env: COPY a b", 0.0, 0.25), Step("conda-env: install-conda", 1.5, 9.123456)]
 
 
-def test_a_step_is_called_by_its_stage_and_its_helper() -> None:
-    assert label(RUN) == "conda-env: install_conda.py"
+def test_a_step_is_called_by_its_stage_and_its_verb() -> None:
+    assert label(RUN) == "conda-env: install-conda"
     assert label("[poetry-packages 1/3] COPY --link --chmod=644 pyproject.toml /x/") == "poetry-packages: COPY pyproject.toml /x/"
-    pip = "[tools 1/1] RUN --mount=type=cache,target=/root     . /docker/network.sh     && /opt/conda/bin/python -m pip install --quiet"
-    assert label(pip) == "tools: RUN python -m pip"
+    kernel = (
+        "[activation 1/1] RUN --mount=type=tmpfs,target=/tmp couplet=/project/.couplet/couplet.sh;"
+        '     $couplet activation --out /activation;     PYTHON="$ENV_PREFIX/bin/python" $couplet kernel --out /activation'
+    )
+    assert label(kernel) == "activation: activation, kernel"
+    assert (
+        label("[tools 1/1] RUN --mount=type=cache,target=/root     /usr/bin/env pip --version") == "tools: RUN env pip --version"
+    )
     assert label("[internal] load .dockerignore") == "internal: load .dockerignore"
     assert label("exporting to image") == "exporting to image"

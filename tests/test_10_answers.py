@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -17,7 +18,9 @@ from tests.harness.variants import variants
 
 def test_every_question_file_is_included():
     included = {str(name) for name in template.questions()}
-    for file in (template.REPOSITORY / "questions").glob("*.yml"):
+    files = [*(template.REPOSITORY / "questions").glob("*.yml")]
+    assert len(files) > 4
+    for file in files:
         assert yaml.safe_load(file.read_text()).keys() <= included, f"{file.name} is not included in copier.yml"
 
 
@@ -43,7 +46,7 @@ REFUSED = [
     ({"kernel_prefix": "opt/saturncloud"}, "absolute path"),
     ({"project_name": " Sea Ice"}, "blanks"),
     ({"project_name": "Sea\nIce"}, "one line"),
-    ({"package_name": "numpy"}, "answer package_name with another"),
+    ({"package_name": "numpy"}, "choose another package_name"),
     ({"package_name": "Sea-Ice"}, "letters, digits and underscores"),
     ({"package_name": "sea__ice"}, "two in a row"),
     ({"project_description": "two\nlines"}, "one line"),
@@ -107,7 +110,7 @@ def test_somebody_at_a_terminal_is_asked_for_the_package_then(template_repositor
     with terminal.Session(command) as somebody:
         for question, answer in {
             "called": name,
-            "everything": "",
+            "Which profile": "",
             "Name of the Python package": "",
             "Python version": "",
         }.items():
@@ -125,6 +128,53 @@ def test_a_hidden_answer_given_on_the_command_line_is_recorded(render):
     assert "author_name" not in recorded
 
 
+PROFILES = {
+    "standard": {},
+    "choose": {},
+    "minimal": {"kernel": False, "ci": "none"},
+    "service": {"kernel": False, "app": "flask"},
+    "notebooks": {"app": "jupyterlab"},
+    "cluster": {"cluster": "dask"},
+}
+"""What each profile answers. A meaning never changes: projects record the profile, and an update goes by it."""
+
+
+def test_every_profile_is_known_by_what_it_answers():
+    profile = template.questions()["profile"]["choices"]
+    assert set(profile.values()) == PROFILES.keys()
+    assert all(label.partition(":")[0][0].isupper() for label in profile)
+    assert PROFILES.items() >= template.questions()["profiles"]["default"].items()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_is_the_same_answers_given_one_by_one(template_repository, tmp_path, profile):
+    def rendered(name: str, **answers: object) -> dict[str, tuple]:
+        made = template.render(template_repository, tmp_path / name, {"project_name": "Sea Ice", **answers})
+        assert update.answers_of(made).get("profile") == answers.get("profile", "standard")
+        return {path: file for path, file in update.files(made).items() if path != ".copier-answers.yml"}
+
+    by_profile = rendered("profile", profile=profile)
+    assert by_profile == rendered("one-by-one", **PROFILES[profile])
+    # the twin: it makes a difference, where it answers something
+    assert (by_profile != rendered("defaults")) == bool(PROFILES[profile])
+
+
+def test_an_answer_that_is_given_goes_before_the_profile(render):
+    project = render(profile="service", app="streamlit", ci="gitlab")
+    assert (project.path / "src/sea_ice/dashboard.py").exists() and not (project.path / "src/sea_ice/web.py").exists()
+    assert (project.path / ".gitlab-ci.yml").exists() and not (project.path / "notebooks").exists()
+    recorded = update.answers_of(project.path)
+    assert recorded.items() >= {"profile": "service", "app": "streamlit", "ci": "gitlab"}.items() and "kernel" not in recorded
+
+
+def test_a_profile_leaves_two_questions_and_choose_asks_all(render):
+    """What is asked is what is recorded."""
+    asked = {name for name, question in template.questions().items() if question.get("when") is not False}
+    for profile in PROFILES:
+        recorded = update.answers_of(render(profile, profile=profile).path).keys()
+        assert recorded == (asked if profile == "choose" else {"project_name", "profile", "python_version"})
+
+
 ON_A_MAC = """
 import platform, sys
 platform.system = lambda: "Darwin"  # what Copier asks, once, when it is imported
@@ -139,10 +189,11 @@ def test_a_mac_locks_for_its_dockers_machine_too(template_repository, render, tm
     subprocess.run(command, check=True, capture_output=True)
     both = ["linux-64", "linux-aarch64"]
     assert update.answers_of(tmp_path / "mac")["platforms"] == both
-    assert f"--platforms {' '.join(both)} " in (tmp_path / "mac/Dockerfile").read_text()
+    assert json.loads((tmp_path / "mac/.couplet/project.json").read_text())["platforms"] == both
     # the twin: this machine's project is for linux-64, and that is no answer
     here = render(project_name="Sea Ice")
-    assert "platforms" not in update.answers_of(here.path) and "--platforms linux-64 --" in (here.path / "Dockerfile").read_text()
+    assert "platforms" not in update.answers_of(here.path)
+    assert json.loads((here.path / ".couplet/project.json").read_text())["platforms"] == ["linux-64"]
 
 
 def test_nothing_in_copier_yml_needs_trust(render, template_repository, tmp_path):

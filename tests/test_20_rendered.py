@@ -14,10 +14,11 @@ from tests.harness import template
 from tests.harness.project import Project
 from tests.harness.variants import Variant
 
-SHELL = ("entrypoint.sh", "postBuild", "scripts/*.sh", "docker/*.sh")
+SHELL = ("entrypoint.sh", "postBuild", ".couplet/**/*.sh")
 TARGETS = [
     "help",
     "build",
+    "build-dev",
     "bake",
     "shell",
     "run",
@@ -34,6 +35,7 @@ TARGETS = [
     "publish",
     "update",
     "update-check",
+    "doctor",
     "docker-prune",
 ]
 
@@ -72,7 +74,9 @@ def test_no_template_syntax_is_left(rendered, variant):
         if file.match("src/*/templates/*"):
             continue  # Flask's own
         assert not re.search(r"[{]%|%[}]", str(file) + file.read_text()), file
-        without_formats = re.sub(r"\$\{\{.*?\}\}|\{\{\.[\w.]+\}\}", "", file.read_text())  # GitHub's and Docker's
+        without_formats = re.sub(
+            r"\$\{\{.*?\}\}|\{\{(with )?\.[\w.]+\}\}|\{\{end\}\}", "", file.read_text()
+        )  # GitHub's and Docker's
         assert "{{" not in without_formats, file
 
 
@@ -103,7 +107,7 @@ def test_the_shell_files_are_sound(rendered, variant):
 
 
 def test_the_python_files_are_sound(rendered, variant):
-    """By the rules that the project itself is given, since `make lint` looks at docker/ too."""
+    """By the rules that the project itself is given, which say nothing of the template's own files."""
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
         done = subprocess.run([*command, "--no-cache"], cwd=rendered(variant).path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
@@ -121,6 +125,17 @@ def test_every_target_is_there(rendered, variant):
         assert re.search(rf"^  {target} ", shown, re.M), f"`make` does not list {target}"
         subprocess.run(["make", "-n", target], cwd=project.path, capture_output=True, check=True)
     assert ("lab" in shown) == bool(project.kernel)
+    assert "$(" not in shown, "a variable of make's, which nobody can type"
+
+
+def test_the_first_build_of_anything_makes_the_locks(rendered, variant):
+    """Whoever types one of these first. The negative control: what needs no lock makes none."""
+    path = rendered(variant).path
+    for target in ("build", "build-dev", "bake", "shell", "run", "test", "lint", "report", "sbom", "audit", "smoke", "publish"):
+        shown = subprocess.run(["make", "-n", target], cwd=path, capture_output=True, text=True, check=True).stdout
+        assert ".couplet/host/env-update.sh" in shown, target
+    shown = subprocess.run(["make", "-n", "doctor"], cwd=path, capture_output=True, text=True, check=True).stdout
+    assert "env-update.sh" not in shown
 
 
 def test_the_kernel_comes_and_goes_with_its_answer(rendered, variant):
@@ -135,7 +150,9 @@ def test_the_kernel_comes_and_goes_with_its_answer(rendered, variant):
 
 
 def test_scripts_can_be_run(rendered, variant):
-    for file in [rendered(variant).path / "entrypoint.sh", *(rendered(variant).path / "scripts").glob("*.sh")]:
+    scripts = [*(rendered(variant).path / ".couplet/host").glob("*.sh")]
+    assert len(scripts) > 10
+    for file in [rendered(variant).path / "entrypoint.sh", *scripts]:
         assert file.stat().st_mode & 0o111, f"{file.name} has no run bit"
 
 
@@ -156,17 +173,25 @@ def stages(dockerfile: str) -> dict[str, str]:
 
 def test_the_tools_stages_hold_nothing_of_a_project(template_repository, tmp_path):
     """So all projects of a machine share their layers."""
-    ours, other = (
-        stages((template.render(template_repository, tmp_path / name, {"project_name": name}) / "Dockerfile").read_text())
-        for name in ("Sea Ice", "Snow Depth")
+    projects = [
+        template.render(template_repository, tmp_path / name, {"project_name": name}) for name in ("Sea Ice", "Snow Depth")
+    ]
+    ours, other = (stages((project / "Dockerfile").read_text()) for project in projects)
+    tasks, others = (
+        # a label makes no layer: by it `make docker-prune` finds a project's own images
+        stages(re.sub(r"^LABEL .*\n", "", (project / ".couplet/tasks.Dockerfile").read_text(), flags=re.M))
+        for project in projects
     )
-    for stage in ("conda-base", "installers", "tools", "poetry", "copier", "pip-audit"):
+    for stage in ("conda-base", "couplet", "tools", "poetry"):
         assert ours[stage] == other[stage], stage
-    assert ours["conda-env"] != other["conda-env"], "the twin: a stage that holds the project's name"
+    assert ours["conda-env"] != other["conda-env"], "the negative control: a stage that holds the project's name"
+    assert tasks == others
+    for stage in ("couplet", "tools", "poetry"):
+        assert tasks[stage] == ours[stage], f"{stage}: made twice, once for the image and once for its locks"
 
 
 SECRETS = {"pip_conf", "poetry_auth", "ca", "netrc", "proxies"}
-INSTALLS = re.compile(r"/(install_poetry|saturn)\.py ")
+INSTALLS = re.compile(r"(couplet(\.sh)? install-pypi|couplet\.saturn\.root|couplet\.sh saturn) ")
 
 
 def without_secrets(dockerfile: str) -> list[tuple[str, list[str]]]:

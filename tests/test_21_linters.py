@@ -5,6 +5,7 @@ Each linter sees each different file once, and each has its twin: a fault plante
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import editorconfig
 import pytest
 import yaml
 
-from tests.harness import summary, template
+from tests.harness import pins, summary, template
 
 Linter = Callable[[Path, list[str]], str]
 """From a project and some of its files to what is wrong with them: nothing is good."""
@@ -80,27 +81,25 @@ def steps(pipeline: dict) -> list[tuple[str, str]]:
 def targets(project: Path, files: list[str]) -> str:
     """`make -n` of each target: no error, and not a word on standard error."""
     problems = []
-    phony = re.search(r"^\.PHONY: (.*)$", (project / "Makefile").read_text(), re.M).group(1).split()
-    # without a kernel there is no lab, though .PHONY names it
-    defined = [name for name in phony if re.search(rf"^{name}:", (project / "Makefile").read_text(), re.M)]
+    defined = re.findall(r"^([a-z-]+):(?! PORT)", (project / "Makefile").read_text(), re.M)
     assert len(defined) > 10
     for name in defined:
         done = subprocess.run(["make", "-n", "--warn-undefined-variables", name], cwd=project, capture_output=True, text=True)
         noise = [line for line in done.stderr.splitlines() if "undefined variable" not in line or not any(
-            f"'{free}'" in line for free in ("CMD", "ARGS", "PKG", "ALL", "TO", "TAGS", "MAKECMDGOALS"))]  # fmt: skip
+            f"'{free}'" in line for free in ("CMD", "ARGS", "PKG", "ALL", "TO", "TAGS", "TARGETS", "MAKECMDGOALS"))]  # fmt: skip
         if done.returncode or noise:
             problems.append(f"make -n {name} ended with {done.returncode}: {' '.join(noise)}")
     return "\n".join(problems)
 
 
 LINTERS: dict[str, tuple[list[str], Linter]] = {
-    "hadolint": (["Dockerfile", "Dockerfile.saturn"], command("hadolint", "--no-color")),
+    "hadolint": (["Dockerfile", "Dockerfile.saturn", ".couplet/tasks.Dockerfile"], command("hadolint", "--no-color")),
     "shellcheck": (
-        ["entrypoint.sh", "postBuild", "scripts/*.sh", "docker/*.sh"],
+        ["entrypoint.sh", "postBuild", ".couplet/**/*.sh"],
         command("shellcheck", "-x", "--exclude=SC1090,SC1091"),
     ),
-    "ruff check": (["**/*.py", "**/*.ipynb"], command("ruff", "check", "--no-cache")),
-    "ruff format": (["**/*.py", "**/*.ipynb"], command("ruff", "format", "--no-cache", "--check")),
+    "ruff check": (["[!.]*/**/*.py", "**/*.ipynb"], command("ruff", "check", "--no-cache")),
+    "ruff format": (["[!.]*/**/*.py", "**/*.ipynb"], command("ruff", "format", "--no-cache", "--check")),
     "workflow schema": ([".github/workflows/*.yml"], schema("github-workflows")),
     "zizmor": ([".github/workflows/*.yml"], command("zizmor", "--offline", "--pedantic", "--quiet")),
     "GitLab schema": ([".gitlab-ci.yml"], schema("gitlab-ci", "--force-filetype=yaml", "--data-transform=gitlab-ci")),
@@ -108,7 +107,7 @@ LINTERS: dict[str, tuple[list[str], Linter]] = {
     "Renovate schema": (["renovate.json"], schema("renovate")),
     "compose schema": (["compose.yaml"], schema("compose-spec")),
     "pre-commit": ([".pre-commit-config.yaml"], command("pre-commit", "validate-config")),
-    "house style": (["*", "docker/*", "scripts/*", "src/**/*", "tests/*", "notebooks/*"], house_style),
+    "house style": (["*", ".couplet/**/*", "src/**/*", "tests/*", "notebooks/*"], house_style),
     "make": (["Makefile"], targets),
 }
 """Name -> the files that it looks at, and the linter."""
@@ -145,9 +144,9 @@ def test_a_linter_is_content_with_every_pair_of_choices(covered, name):
 
 FAULTS = {
     "hadolint": ("Dockerfile", "WORKDIR /work", "WORKDIR work"),
-    "shellcheck": ("scripts/report.sh", "set -eu\n", "set -eu\nrm $1/*\n"),
-    "ruff check": ("docker/errors.py", '"""\n', '"""\nimport os\n'),
-    "ruff format": ("docker/errors.py", '"""\n', '"""\nx = [1,2]\n'),
+    "shellcheck": (".couplet/host/report.sh", "set -eu\n", "set -eu\nrm $1/*\n"),
+    "ruff check": ("tests/test_analysis.py", '"""\n', '"""\nimport os\n'),
+    "ruff format": ("tests/test_analysis.py", '"""\n', '"""\nx = [1,2]\n'),
     "workflow schema": (".github/workflows/ci.yml", "runs-on:", "run-on:"),
     "zizmor": (".github/workflows/ci.yml", "@08c6903cd8c0fde910a37f88322edcfb5dd907a8 #", "@v5 #"),
     "GitLab schema": (".gitlab-ci.yml", "  stage: test", "  stages: test"),
@@ -155,8 +154,8 @@ FAULTS = {
     "Renovate schema": ("renovate.json", '"enabled": false', '"enabled": "no"'),
     "compose schema": ("compose.yaml", "    image:", "    images:"),
     "pre-commit": (".pre-commit-config.yaml", "    rev: v6.0.0\n", ""),
-    "house style": ("scripts/report.sh", "set -eu\n", "set -eu\nif true; then\n\ttrue\nfi\n"),
-    "make": ("Makefile", "build-dev: locks\n", "build-dev: locks nowhere\n"),
+    "house style": (".couplet/host/report.sh", "set -eu\n", "set -eu\nif true; then\n\ttrue\nfi\n"),
+    "make": ("Makefile", "build-dev: locks ##", "build-dev: locks nowhere ##"),
 }
 
 
@@ -217,7 +216,7 @@ def test_a_new_advisory_stops_no_change_that_moves_no_lock(covered):
     github = next(path for given, path in covered if given["ci"] == "github") / ".github/workflows"
     begins = yaml.safe_load((github / "audit.yml").read_text())[True]  # YAML 1.1 reads `on`
     assert begins.keys() == {"schedule", "workflow_dispatch", "pull_request"}
-    assert {"poetry.lock", "conda-lock.yml"} <= set(begins["pull_request"]["paths"])
+    assert {"poetry.lock", "conda.lock"} <= set(begins["pull_request"]["paths"])
     assert "audit" not in (github / "ci.yml").read_text()
 
     gitlab = next(path for given, path in covered if given["ci"] == "gitlab")
@@ -227,16 +226,106 @@ def test_a_new_advisory_stops_no_change_that_moves_no_lock(covered):
     schedule, request = job["rules"]
     assert "schedule" in schedule["if"] and "allow_failure" not in schedule and len(schedule) == 1
     assert "merge_request" in request["if"] and request["allow_failure"]
-    assert {"poetry.lock", "conda-lock.yml"} <= set(request["changes"])
+    assert {"poetry.lock", "conda.lock"} <= set(request["changes"])
     for other in ("test", "publish"):
         first = pipeline[other]["rules"][0]
         assert "schedule" in first["if"] and first["when"] == "never", f"the night's pipeline would {other}, too"
 
 
-def test_our_own_workflow_is_sound():
+OUR_WORKFLOWS = sorted(str(file.relative_to(template.REPOSITORY)) for file in template.REPOSITORY.glob(".github/workflows/*.yml"))
+FORMS = sorted(str(file.relative_to(template.REPOSITORY)) for file in template.REPOSITORY.glob(".github/ISSUE_TEMPLATE/*.yml"))
+
+
+def test_our_own_workflows_are_sound():
     """This repository's CI by the same rules as the one that it renders."""
+    assert len(OUR_WORKFLOWS) == 2
     for name in ("workflow schema", "zizmor", "pipeline scripts"):
-        assert not LINTERS[name][1](template.REPOSITORY, [".github/workflows/ci.yml"])
+        assert not LINTERS[name][1](template.REPOSITORY, OUR_WORKFLOWS)
+
+
+SILENCE = re.compile(r"2> ?/dev/null|&> ?/dev/null|\|\| (?:true|:)(?=\s|$)|continue-on-error|set \+e")
+WATCHED = (*OUR_WORKFLOWS, ".ci/run", "noxfile.py", "tests/mirror/build-cpython.sh", "tests/mirror/stage-udunits2.sh")
+
+
+def test_our_own_pipeline_discards_no_error():
+    """A line that does has to say why, in a comment on the line above it."""
+
+    def discarded(text: str) -> list[str]:
+        lines = ["", *text.splitlines()]
+        pairs = itertools.pairwise(lines)
+        return [line for above, line in pairs if SILENCE.search(line) and not above.lstrip().startswith("#")]
+
+    assert not [line for file in WATCHED for line in discarded((template.REPOSITORY / file).read_text())]
+    # the twin
+    assert len(discarded("set -eu\nrm a 2> /dev/null\nrm b || true\nrm c || :\n# it may be gone\nrm d || true")) == 3
+    assert not discarded("rm a || exit 1\nrm b || truth")
+
+
+HOOK_FAULTS = {
+    "ruff-check": ("noxfile.py", "import json\n", "import json\nimport os\n"),
+    "ruff-format": ("template/.couplet/couplet/errors.py", '"""\n', '"""\nx = [1,2]\n'),
+    "shellcheck": ("template/.couplet/host/report.sh", "set -eu\n", "set -eu\nrm $1/*\n"),
+    "codespell": ("CONTRIBUTING.md", "# Contributing\n", "# Contributing\n\nA mistake that occures.\n"),  # codespell:ignore
+}
+
+
+@pytest.fixture(scope="module")
+def with_hooks(tmp_path_factory):
+    """A copy of this repository as it is, and how to run one of its hooks on all of its files."""
+    copy = template.snapshot(tmp_path_factory.mktemp("hooks") / "copy")
+    environment = {**os.environ, "PRE_COMMIT_HOME": str(tmp_path_factory.mktemp("pre-commit"))}
+
+    def run(hook: str) -> subprocess.CompletedProcess[str]:
+        command = ["pre-commit", "run", "--all-files", hook]
+        return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+
+    return copy, run
+
+
+@pytest.mark.parametrize("hook", HOOK_FAULTS)
+def test_a_hook_of_our_own_is_content_and_sees_a_planted_fault(with_hooks, hook):
+    """What `nox -s lint` calls. mypy's hook takes the session lint, which the tests do not have."""
+    copy, run = with_hooks
+    done = run(hook)
+    assert done.returncode == 0, done.stdout + done.stderr
+    file, old, new = HOOK_FAULTS[hook]
+    text = (copy / file).read_text()
+    assert old in text
+    (copy / file).write_text(text.replace(old, new, 1))
+    try:
+        done = run(hook)
+    finally:
+        (copy / file).write_text(text)
+    assert done.returncode == 1 and "not found" not in done.stdout, done.stdout
+    assert Path(file).name in done.stdout
+
+
+def test_lint_runs_every_hook_and_fetches_none():
+    """All are programs of the session lint: nothing is cloned, and no version stands twice."""
+    settings = yaml.safe_load((template.REPOSITORY / ".pre-commit-config.yaml").read_text())
+    assert [repository["repo"] for repository in settings["repos"]] == ["local"]
+    hooks = {hook["id"]: hook for hook in settings["repos"][0]["hooks"]}
+    assert {hook["language"] for hook in hooks.values()} == {"system"}
+    assert hooks.keys() == {*HOOK_FAULTS, "mypy"}
+    provided = {requirement.partition("==")[0].removesuffix("-py") for requirement in pins.direct("lint")}
+    assert {hook["entry"].split()[0] for hook in hooks.values()} <= provided
+    assert "pre-commit" in provided and '"pre-commit", "run", "--all-files"' in (template.REPOSITORY / "noxfile.py").read_text()
+
+
+ISSUE_FORM = schema("github-issue-forms")
+
+
+def test_an_issue_form_is_one():
+    """By GitHub's schema, which check-jsonschema brings along."""
+    assert [Path(file).stem for file in FORMS] == ["bug", "idea"]
+    assert not ISSUE_FORM(template.REPOSITORY, FORMS)
+
+
+def test_an_issue_form_with_a_fault_is_seen(tmp_path):
+    text = (template.REPOSITORY / FORMS[0]).read_text()
+    assert "  - type: textarea\n" in text
+    (tmp_path / "bug.yml").write_text(text.replace("  - type: textarea\n", "  - type: textbox\n", 1))
+    assert ISSUE_FORM(tmp_path, ["bug.yml"])
 
 
 def test_our_own_runs_share_layers():
@@ -251,5 +340,5 @@ def test_our_own_runs_share_layers():
 
 def test_every_linter_is_there():
     """None of them may be missing without a word: a test that skips is no test."""
-    programs = {"hadolint", "shellcheck", "ruff", "zizmor", "check-jsonschema", "pre-commit", "make"}
+    programs = {"hadolint", "shellcheck", "ruff", "zizmor", "check-jsonschema", "codespell", "pre-commit", "make"}
     assert {name for name in programs if not shutil.which(name, path=os.environ["PATH"])} == set()

@@ -70,6 +70,20 @@ def everything(product) -> Census:
     return census(product, table(), product.combinations())
 
 
+@pytest.fixture(scope="module")
+def pairs(product) -> Census:
+    """Every two choices, with the defaults of all else."""
+    chosen = itertools.combinations([(name, choice) for name, choices in product.axes.items() for choice in choices], 2)
+    return census(product, table(), (dict(two) for two in chosen if two[0][0] != two[1][0]))
+
+
+def test_every_two_choices_give_their_files_and_each_is_read_by_its_parser(pairs):
+    assert pairs.problems[:20] == []
+    assert pairs.combinations > 500
+    summary.note(f"{pairs.combinations} pairs of choices, {pairs.files} different files")
+
+
+@pytest.mark.soak
 def test_every_combination_gives_its_files_and_each_is_read_by_its_parser(everything):
     assert everything.problems[:20] == []
     refused = sum(map(len, everything.refused.values()))
@@ -87,7 +101,7 @@ def test_every_axis_is_a_question_with_choices(product):
     asked = {name: question for name, question in template.questions().items() if question.get("when") is not False}
     assert product.axes.keys() == {
         name for name, question in asked.items() if question["type"] == "bool" or "choices" in question
-    } - {"advanced"}, "a question that nothing reads"
+    } - {"profile"}, "a profile is the defaults of questions that are axes themselves"
 
 
 def test_a_question_that_nothing_reads_is_no_axis(tmp_path):
@@ -106,9 +120,9 @@ FAULTS = {
     "YAML": lambda t: edit(t, "", "compose.yaml", "services:", "services: }"),
     "a key twice": lambda t: edit(t, "", "compose.yaml", "services:", "services: {}\nservices:"),
     "TOML, for one licence": lambda t: edit(t, "", "pyproject.toml", "license = ", "license == "),
-    "Python": lambda t: edit(t, "", "lock.py", "import ", "import import ", 1),
+    "Python": lambda t: edit(t, "", "settings.py", "import ", "import import ", 1),
     "an instruction of the Dockerfile": lambda t: edit(t, "", "Dockerfile", "WORKDIR", "WRKDIR"),
-    "a tool without its hash": lambda t: edit(t, "docker", "tools.txt", "--hash=", "#"),
+    "a tool without its hash": lambda t: edit(t, "pins", "tools.txt", "--hash=", "#"),
     "an expression in a plain file": lambda t: edit(t, "", ".gitignore", "build/", "{{ build }}/"),
     "blanks at a line's end": lambda t: edit(t, "", "environment.yml", "  - numpy", "  - numpy "),
     "no newline at the end": lambda t: edit(t, "", "entrypoint.sh", 'exec "$@"\n', 'exec "$@"'),
@@ -149,10 +163,17 @@ def test_two_templates_of_one_path_are_seen(tmp_path):
 # --- Copier is the judge ---------------------------------------------------------------------------
 
 
-def test_the_cover_holds_every_pair_that_may_be(product, everything):
+def test_the_cover_holds_every_pair_that_may_be(product, pairs):
     rows = product.cover(NAME)
+    assert census(product, table(), rows).pairs >= pairs.pairs
+    assert not census(product, table(), rows[:-1]).pairs >= pairs.pairs, "the negative control: with a row less, a pair is missed"
+
+
+@pytest.mark.soak
+def test_the_cover_and_the_refusals_are_those_of_every_combination(product, pairs, everything):
+    rows = product.cover(NAME)
+    assert everything.refused.keys() == pairs.refused.keys()
     assert census(product, table(), rows).pairs == everything.pairs
-    assert census(product, table(), rows[:-1]).pairs != everything.pairs, "the twin: with a row less, a pair is missed"
     summary.note(f"{len(rows)} rows for {len(everything.pairs)} pairs")
 
 
@@ -164,9 +185,9 @@ def test_copier_renders_the_same(product, covered):
         assert ours == theirs, given
 
 
-def test_copier_refuses_what_the_product_leaves_out(everything, template_repository, tmp_path):
+def test_copier_refuses_what_the_product_leaves_out(pairs, template_repository, tmp_path):
     """Each message with which a combination is refused, once."""
-    assert everything.refused
-    for message, combinations in everything.refused.items():
+    assert pairs.refused
+    for message, combinations in pairs.refused.items():
         with pytest.raises((ValueError, copier.errors.CopierError), match=re.escape(message)):
             template.render(template_repository, tmp_path / "refused", {**NAME, **combinations[0]})

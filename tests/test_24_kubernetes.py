@@ -109,3 +109,16 @@ def test_the_longest_name_leaves_room_for_what_the_operator_adds(render):
     assert len(f"{name}-scheduler") <= 63 and name == "a" * 49
     [variable] = documents["Job"]["spec"]["template"]["spec"]["containers"][0]["env"]
     assert variable["value"] == f"tcp://{name}-scheduler:8786"
+
+
+def images(document: dict) -> set[str]:
+    """The images of all pods of a document."""
+    return {container["image"] for pod in kubernetes.pods(document).values() for container in pod["containers"]}
+
+
+def test_a_dask_cluster_is_one_image(deployed):
+    document = copy.deepcopy(next(one for one in deployed["dask"] if one["kind"] == "DaskCluster"))
+    job = next(one for one in deployed["dask"] if one["kind"] == "Job")
+    assert len(kubernetes.pods(document)) == 2 and images(document) == images(job) and len(images(job)) == 1
+    at(document, ("spec", "worker", "spec", "containers", 0))["image"] += "-other"
+    assert len(images(document)) == 2, "the negative control"

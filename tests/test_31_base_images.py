@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
-from tests.harness import container, registry, template
+from tests.harness import base_check, container, registry, template
+from tests.harness.locks import restamp
 from tests.harness.project import Done, Project
 from tests.mirror import images
-from tests.test_30_locks import edit
 
 LOCK = "base-images.lock"
 DIGEST = "sha256:" + "0" * 64
@@ -59,7 +59,7 @@ def digest(target: str) -> str:
 
 def build(project: Project, **variables: str) -> Done:
     """Build the stage that is the base image and little else, as make would."""
-    words = ["scripts/docker-build.sh", "--progress=plain", "--target", "poetry-packages", "--tag", project.runtime, "."]
+    words = [".couplet/host/docker-build.sh", "--progress=plain", "--target", "poetry-packages", "--tag", project.runtime]
     environment = {**os.environ, **variables}
     done = subprocess.run(words, cwd=project.path, env=environment, capture_output=True, text=True, timeout=600)
     return Done(done.returncode, done.stdout + done.stderr)
@@ -76,6 +76,7 @@ def poetry(render) -> Project:
     """A project with one base image, and a lock with nothing in it: what is built is the base and an empty environment."""
     project = render(**SMALL, environment="poetry")
     (project.path / "poetry.lock").write_text('[metadata]\nlock-version = "2.1"\npython-versions = "*"\ncontent-hash = ""\n')
+    restamp(project)
     return project
 
 
@@ -103,8 +104,8 @@ def test_a_moved_tag_changes_nothing_until_it_is_pinned_again(poetry, prefix):
     assert done.code == 0 and base(poetry) == "three" and third not in done.output.replace(f"@{third}", "")
     # what you name yourself counts
     (poetry.path / LOCK).write_text(lock)
-    words = ["scripts/docker-build.sh", "--target", "poetry-packages", "--tag", poetry.runtime]
-    words += ["--build-arg", f"PYTHON_BASE={prefix}/{image}", "."]
+    words = [".couplet/host/docker-build.sh", "--target", "poetry-packages", "--tag", poetry.runtime]
+    words += ["--build-arg", f"PYTHON_BASE={prefix}/{image}"]
     subprocess.run(words, cwd=poetry.path, env={**os.environ, **variables}, check=True, capture_output=True)
     assert base(poetry) == "three"
 
@@ -132,12 +133,11 @@ def test_build_and_bake_take_both_and_the_label_names_it(small, copy_of, prefix)
     assert lines == [f"{name}={image}@{found}" for name, (image, found) in sorted(pushed.items())]
 
     environment = {**os.environ, "REGISTRY": prefix, "IMAGE": project.images}
-    words = ["scripts/docker-build.sh", "bake", "--print"]
+    words = [".couplet/host/docker-build.sh", "bake", "--print"]
     shown = subprocess.run(words, cwd=project.path, env=environment, check=True, capture_output=True, text=True)
     for target in json.loads(shown.stdout)["target"].values():
         for name, (image, found) in pushed.items():
             assert target["args"][name] == f"{prefix}/{image}@{found}"
-            assert target["args"][f"{name}_DIGEST"] == found
 
     project.make("build", REGISTRY=prefix)
     shown = container.docker("image", "inspect", "--format", "{{json .Config.Labels}}", project.runtime).stdout
@@ -154,41 +154,37 @@ def test_the_bill_names_the_digest(small, copy_of, prefix):
         if number == 2:
             (project.path / LOCK).write_text("".join(f"{name}={image}@{DIGEST}\n" for name, image in lines))
         # the stage is built on the tag: what the file says is what is asked for here
-        words = ["scripts/docker-build.sh", "--quiet", "--target", "sbom", "--output", "type=local,dest=report", "."]
-        environment = {**os.environ, "BASE_IMAGES": "pinned"}
-        subprocess.run(words, cwd=project.path, env=environment, check=True, capture_output=True)
+        words = [".couplet/host/docker-build.sh", "--quiet", "--file", ".couplet/tasks.Dockerfile", "--target", "sbom"]
+        words += ["--output", "type=local,dest=report"]
+        environment = {**os.environ, "FACTS": "no"}
+        done = subprocess.run(words, cwd=project.path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
         bill = json.loads((project.path / "report/sbom.cdx.json").read_text())
         [found[number]] = [c for c in bill["components"] if c["type"] == "container"]
     assert "hashes" not in found[1] and found[2]["hashes"] == [{"alg": "SHA-256", "content": "0" * 64}]
     assert found[2]["purl"] == f"pkg:docker/debian@sha256%3A{'0' * 64}?tag=bookworm-slim"
 
 
-def test_a_digest_that_is_gone_is_named_with_the_way_out(poetry, prefix):
+def test_a_digest_that_is_gone_ends_the_build(poetry, prefix):
     image = images.python_image(poetry.minor)
     push(prefix, image)
     poetry.make("pin-images", REGISTRY=prefix)
     lock = (poetry.path / LOCK).read_text()
-    gone = lock.replace(lock.split("@")[1].strip(), DIGEST)
-    (poetry.path / LOCK).write_text(gone)
+    (poetry.path / LOCK).write_text(lock.replace(lock.split("@")[1].strip(), DIGEST))
     done = build(poetry, REGISTRY=prefix)
-    assert done.code
-    assert f"{LOCK}: the registry has no {prefix}/{image}@{DIGEST} any more." in done.output, done.output[-3000:]
-    assert "`make pin-images` takes what the tag means today" in done.output
-    # a build that fails for another reason says nothing of it
-    (poetry.path / LOCK).write_text(lock)
-    edit(poetry, "Dockerfile", "AS poetry-packages\n", f"AS poetry-packages\nRUN echo {prefix}; exit 3\n")
-    done = build(poetry, REGISTRY=prefix)
-    assert done.code and "any more" not in done.output
-    # and so does one whose registry does not answer: nothing is known of the digest then
+    assert done.code and f"{prefix}/{image}@{DIGEST}: not found" in done.output, done.output[-3000:]
+    assert f"{LOCK} pins the base images by digest. If the registry no longer has one of them" in done.output
+    # a project without the file hears nothing of it
+    (poetry.path / LOCK).unlink()
     done = build(poetry, REGISTRY="127.0.0.1:1/nowhere")
-    assert done.code and "any more" not in done.output
+    assert done.code and LOCK not in done.output
 
 
 def test_a_registry_that_does_not_know_all_of_them_leaves_nothing_half_written(render, prefix):
     project = render(**SMALL)
     push(prefix, images.MINIFORGE)
     done = project.make("pin-images", fails=True, REGISTRY=prefix)
-    assert f"The registry does not say what {prefix}/debian:bookworm-slim is:\n" in done.output
+    assert f"The registry gave no digest for {prefix}/debian:bookworm-slim:\n" in done.output
     assert "not found" in done.output and "Nothing was written." in done.output and "Error 69" in done.output
     assert not list(project.path.glob("base-images*"))
     # offline, with a file from before
@@ -203,9 +199,9 @@ def test_a_registry_that_does_not_know_all_of_them_leaves_nothing_half_written(r
 
 
 def refresh(*words: str) -> Done:
-    """Run what `nox -s bases` runs."""
+    """Run what `nox -s pin-base-images` runs."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.harness.bases", *words], cwd=template.REPOSITORY, capture_output=True, text=True
+        [sys.executable, "-m", "tests.harness.base_images", *words], cwd=template.REPOSITORY, capture_output=True, text=True
     )
     return Done(done.returncode, done.stdout + done.stderr)
 
@@ -246,8 +242,8 @@ def test_the_templates_own_images_are_asked_for_and_moved(prefix, tmp_path):
 
 
 def check(folder: Path) -> Done:
-    """Run `base-images.sh check`."""
-    done = subprocess.run(["scripts/base-images.sh", "check"], cwd=folder, capture_output=True, text=True)
+    """Run the part of `make env-check` that looks at the file."""
+    done = subprocess.run([".couplet/host/python.sh", "facts", "check"], cwd=folder, capture_output=True, text=True)
     return Done(done.returncode, done.stdout + done.stderr)
 
 
@@ -286,26 +282,51 @@ def test_the_file_fits_the_dockerfile_or_is_refused(render, answers):
         assert done.code == 1 and message in done.output, done.output
         assert f"Run `make pin-images`, or delete {LOCK} to build from the tags." in done.output
     # and no build begins
-    words = ["scripts/docker-build.sh", "--target", "none", "."]
-    done = subprocess.run(words, cwd=folder, env={**os.environ, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    words = [".couplet/host/docker-build.sh", "--target", "none"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 1 and "is damaged" in done.stderr
 
 
 @pytest.mark.parametrize("answers", [{}, {"environment": "poetry"}, {"hosting": "saturn"}], ids=["conda", "poetry", "saturn"])
 def test_every_images_label_is_that_of_its_own_base(render, answers):
-    """Each stage with the label of the digest begins, whatever lies between, with the base whose digest it is."""
-    for file in render(**{**SMALL, **answers}).path.glob("Dockerfile*"):
-        parts = re.split(r"(?m)^FROM (\S+)(?: AS (\S+))?$", file.read_text())
-        begins, labelled = {}, {}
-        for start, name, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-            begins[name] = begins.get(start, start)
-            if found := re.search(r'base\.digest="\$\{(\w+)_DIGEST\}"', text):
-                labelled[name] = found[1]
-                assert f" {found[1]}_DIGEST=" in text, "the argument"
-        assert labelled and {name: begins[name] for name in labelled} == {n: f"${{{base}}}" for n, base in labelled.items()}
+    """Each image with the label of a digest begins, whatever lies between, with the base whose digest it is."""
+    folder = render(**{**SMALL, **answers}).path
+    (folder / LOCK).write_text(
+        re.sub(r"(?m)^(\w+)=(.*@)\S+$", lambda m: f"{m[1]}={m[2]}sha256:{m[1].encode().hex():0<64.64}", fitting(folder))
+    )
+    shown = subprocess.run([".couplet/host/python.sh", "facts"], cwd=folder, check=True, capture_output=True, text=True).stdout
+    labelled = dict(re.findall(r"^label (\S+) org\.opencontainers\.image\.base\.digest=sha256:(\w+)$", shown, re.M))
+    begins = {"saturn": "${SATURN_BASE}"} if "hosting" in answers else {}
+    for start, name in re.findall(r"(?m)^FROM (\S+) AS (\S+)$", (folder / "Dockerfile").read_text()):
+        begins[name] = begins.get(start, start)
+    for image in {"runtime", "dev", *begins} & {"runtime", "dev", "main", "saturn"}:
+        base = begins[image].strip("${}")
+        assert labelled.get(image, labelled.get("*")) == f"{base.encode().hex():0<64.64}", image
 
 
 def test_env_check_looks_at_it_too(render):
     project = render(**SMALL)
     (project.path / LOCK).write_text("nonsense\n")
     assert "base-images.lock is damaged: nonsense" in project.make("env-check", fails=True).output
+
+
+# --- what the template needs of them ---------------------------------------------------------------
+
+BASES = {"conda": images.MINIFORGE, "runtime": images.DEBIAN, "python": "python:3.13-slim-bookworm"}
+BROKEN = {
+    "conda": ("RUN rm /usr/bin/tini-static /usr/bin/git", ["/usr/bin/tini-static", "git"]),
+    "runtime": ("RUN rm /bin/bash && mkdir /project", ["bash", "/project, /work not in use"]),
+    "python": ("RUN rm -r /usr/local/lib/python3.13/venv", ["venv"]),
+}
+
+
+@pytest.mark.parametrize("kind", BASES)
+def test_a_base_has_what_the_template_needs_of_it(sources, capsys, kind):
+    """The negative control: the same image without some of it, each of which is named."""
+    assert base_check.main([BASES[kind]]) == 0, capsys.readouterr().out
+    assert f"as a base of the kind {kind}: " in capsys.readouterr().out
+    instructions, names = BROKEN[kind]
+    with container.derived(BASES[kind], f"USER root\n{instructions}") as image:
+        assert [need.what for need in base_check.missing(image, kind)] == names
+        assert base_check.main([image]) == 1
+        assert f"  it lacks {names[0]} (" in capsys.readouterr().out

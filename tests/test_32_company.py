@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,9 +22,9 @@ import pytest
 
 from tests.conftest import IMAGES, SMALL
 from tests.harness import container, leaks, registry, template
+from tests.harness.locks import check, edit, restamp
 from tests.harness.project import Project
 from tests.mirror import engine, gate, images
-from tests.test_30_locks import check, edit
 
 
 def home(folder: Path, files: dict[str, str], company: gate.Gate) -> dict[str, str]:
@@ -77,9 +76,9 @@ def project(small: Project, tmp_path: Path) -> Project:
 
 
 def build(project: Project, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess:
-    """Run `scripts/docker-build.sh` as make does, showing all of the steps."""
+    """Run `.couplet/host/docker-build.sh` as make does, showing all of the steps."""
     return subprocess.run(
-        ["scripts/docker-build.sh", "--progress=plain", *words, "."], cwd=project.path, env={**os.environ, **environment},
+        [".couplet/host/docker-build.sh", "--progress=plain", *words], cwd=project.path, env={**os.environ, **environment},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
     )  # fmt: skip
 
@@ -90,12 +89,13 @@ def own_steps(project: Project) -> None:
     One that is made at the same moment for another build too gets its secrets from either: a password from here with a
     certificate from there fetches nothing, and both builds fail.
     """
-    with (project.path / "docker/network.sh").open("a") as file:
+    with (project.path / ".couplet/couplet/network.py").open("a") as file:
         file.write(f"# {uuid.uuid4()}\n")
 
 
 # The stages that fetch something; without these, the cache would answer instead of the company.
-FETCHING = "tools,poetry,solve,conda-env,poetry-packages"
+FETCHING = "tools,poetry,conda-env,poetry-packages"
+TASKS = ("--file", ".couplet/tasks.Dockerfile")
 
 
 @pytest.mark.parametrize("way", ["in the addresses", "in .netrc", "by a token, and by channel"])
@@ -127,7 +127,7 @@ def test_the_password_gets_there_and_leaves_no_trace(project, small, company, tm
     print(f"{of_image.layers} layers, {of_files.files} files of the project, {of_builder.files} of the builder: no secret")
     if way == "in the addresses":
         # what made the locks is in no image, but in the cache of the builder, which may be shared
-        done = build(project, environment, "--target", "solve", "--tag", f"{project.images}:solve")
+        done = build(project, environment, *TASKS, "--target", "solve", "--tag", f"{project.images}:solve")
         assert done.returncode == 0, done.stdout[-4000:]
         assert leaks.in_image(f"{project.images}:solve", secrets).found == []
 
@@ -167,7 +167,7 @@ def test_a_wrong_password_is_an_error_that_does_not_say_it(project, company, tmp
     began = time.monotonic()
     shown = project.make("env-update", fails=True, **environment).output
     assert re.search(r"401|[Uu]nauthorized|UNAUTHORIZED|credentials", shown), shown[-3000:]
-    assert "what was there is as it was" in shown
+    assert "no file was replaced" in shown
     own_steps(project)
     done = build(project, environment, "--target", "tools", "--no-cache-filter", "tools")
     assert done.returncode and "401" in done.stdout and "Traceback" not in done.stdout, done.stdout[-3000:]
@@ -187,12 +187,12 @@ def test_a_ca_that_is_not_known_is_named(project, company, tmp_path):
 def test_apt_knows_a_ca_that_it_may_read(render, company, tmp_path, mode):
     """Where Debian comes by https, from a base image of one's own: apt reads the certificates as a user of its own."""
     project = render(**SMALL, environment="poetry")
-    tools = build(project, {}, "--target", "tools")
+    tools = build(project, {}, *TASKS, "--target", "tools")
     assert tools.returncode == 0, tools.stdout[-3000:]
     source = f"RUN rm -rf /etc/apt/sources.list*; echo 'deb [trusted=yes] {company.address}/debian ./' > /etc/apt/sources.list\n"
-    edit(project, "Dockerfile", "FROM os-base AS copier\n", f"FROM os-base AS copier\n{source}")
-    edit(project, "Dockerfile", "id=ca,mode=0444", f"id=ca{mode}")
-    done = build(project, home(tmp_path / "home", {}, company), "--target", "copier", "--no-cache-filter", "copier")
+    edit(project, TASKS[1], "FROM base AS copier\n", f"FROM base AS copier\n{source}")
+    edit(project, TASKS[1], "id=ca,mode=0444", f"id=ca{mode}")
+    done = build(project, home(tmp_path / "home", {}, company), *TASKS, "--target", "copier", "--no-cache-filter", "copier")
     # the company lets nobody in without a password: who is asked for one has got as far as that
     refused, unread = "401" in done.stdout, "Could not load certificates" in done.stdout
     assert done.returncode and (refused, unread) == ((True, False) if mode else (False, True)), done.stdout[-3000:]
@@ -242,9 +242,8 @@ def test_a_proxys_password_is_in_no_record_of_the_build(project, company):
     """A build argument is kept with its value, the predefined ones too: seen here, and why a secret is used instead."""
     with (project.path / "Dockerfile").open("a") as file:
         file.write(
-            "\nFROM ${RUNTIME_BASE} AS asking\n"
-            "RUN --mount=type=bind,source=docker,target=/docker --mount=type=secret,id=proxies \\\n"
-            '    . /docker/network.sh && test "${HTTPS_PROXY#*@}" = proxy.example.org:3128 && test "$NO_PROXY" = .example.org\n'
+            "\nFROM conda-base AS asking\nRUN --mount=type=bind,from=couplet,target=/couplet --mount=type=secret,id=proxies \\\n"
+            '    /couplet/couplet.sh network sh -euc \'test "${HTTPS_PROXY#*@}" = proxy.example.org:3128; test "$NO_PROXY" = .example.org\'\n'
         )
     address = f"http://{company.with_password.removeprefix('https://').split('@')[0]}@proxy.example.org:3128"
     environment = {"HTTPS_PROXY": address, "NO_PROXY": ".example.org"}
@@ -337,6 +336,7 @@ def lock(project: Project, hashes: dict[str, str], sources: dict[str, str] | Non
             text += f'[package.source]\ntype = "legacy"\nurl = "{source}"\nreference = "corp"\n\n'
     text += '[metadata]\nlock-version = "2.1"\npython-versions = "*"\ncontent-hash = ""\n'
     (project.path / "poetry.lock").write_text(text)
+    restamp(project)
 
 
 OTHER = {"another version": "1.0", "another file of the same version": "2.0"}
@@ -370,9 +370,9 @@ def test_a_further_index_may_have_what_is_locked_in_another_form(render, sources
         # the twin: uv as it is by itself, with these before the main one
         edit(
             project,
-            "docker/network.sh",
-            'UV_INDEX="${index:+$index }$extra" UV_INDEX_STRATEGY=unsafe-first-match',
-            'UV_INDEX="$extra"',
+            ".couplet/couplet/network.py",
+            'f"{index or default_index()} {extra}".strip()\n        found["UV_INDEX_STRATEGY"] = "unsafe-first-match"',
+            "extra",
         )
         done = built()
         assert done.returncode and re.search("no version of floe==2.0|Hash mismatch for `floe==2.0`", done.stdout), done.stdout[
@@ -411,27 +411,48 @@ def test_a_source_of_poetrys_is_asked_for_its_own_packages_alone(render, sources
     container.docker("image", "rm", "--force", project.runtime)
 
 
-PIP_SAYS = (
-    "COLUMNS=999 python -m pip download --help | sed -n 's/.*Base URL of the Python Package Index (default *//p' | sed 's/).*//'"
-)
+SAYS = "from couplet import network; print(network.default_index())"
+PIP_SAYS = "python -m pip download --help | sed -n 's/.*Base URL of the Python Package Index (default *//p' | sed 's/).*//'"
 
 
 @pytest.mark.parametrize("image", [images.MINIFORGE, images.python_image("3.13")])
-def test_without_an_index_of_ones_own_pips_default_is_asked_first(render, sources, tmp_path, image):
-    helpers = render().path / "docker"
+def test_without_an_index_of_ones_own_pips_default_is_asked_first(sources, image):
+    """By whatever pip the base image has; what becomes of it: tests/install/test_network.py."""
+    mount = f"--volume={template.REPOSITORY}/template/.couplet:/couplet:ro"
+    script = f'COLUMNS=999 {PIP_SAYS}; PYTHONPATH=/couplet python -BSc "{SAYS}"'
+    default, found = container.run(image, "sh", "-euc", script, options=(mount,)).splitlines()
+    assert default == found and found.startswith("https://")
 
-    def settings(text: str) -> list[str]:
-        (tmp_path / "pip.conf").write_text(text)
-        mounts = (f"--volume={helpers}:/docker:ro", f"--volume={tmp_path}/pip.conf:/run/secrets/pip_conf:ro")
-        script = f'. /docker/network.sh; {PIP_SAYS}; echo "${{UV_INDEX-none}}"; echo "${{UV_DEFAULT_INDEX-none}}"'
-        return container.run(image, "sh", "-euc", script, options=mounts).splitlines()
 
-    default, indexes, main = settings("[global]\nextra-index-url = https://example.com/further\n")
-    assert default.startswith("https://") and indexes == f"{default} https://example.com/further" and main == "none"
-    # the twins
-    both = settings("[global]\nindex-url = https://example.com/main\nextra-index-url = https://example.com/further\n")
-    assert both[1:] == ["https://example.com/main https://example.com/further", "https://example.com/main"]
-    assert settings("[global]\ntimeout = 9\n")[1:] == ["none", "none"]
+@pytest.mark.parametrize("way", ["in the addresses", "in .netrc"])
+def test_a_container_of_dev_gets_the_settings_and_keeps_none(small, copy_of, company, tmp_path, way):
+    """`make shell`, for programs: what Poetry and conda fetch inside comes from the company. The twin: without its settings neither gets anything."""
+    project = copy_of(small)
+    project.make("build-dev")
+    try:
+        run = (".couplet/host/docker-run.sh", project.dev)
+        add = (*run, "sh", "-c", "poetry add --quiet six && conda install --yes --quiet locket && python -c 'import six, locket'")
+        before = project.locks()
+        bare = home(tmp_path / "bare", {".config/pip/pip.conf": "[global]\nindex-url = http://127.0.0.1:9/simple/\n"}, company)
+        bare |= {"SSL_CERT_FILE": "", "DOCKER_CONFIG": os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")}
+        failed = subprocess.run(add, cwd=project.path, env={**os.environ, **bare}, capture_output=True, text=True)
+        assert failed.returncode and project.locks() == before
+
+        environment = home(tmp_path / "home", written(way, company), company) | {"DOCKER_CONFIG": bare["DOCKER_CONFIG"]}
+        served = len(company.served)
+        done = subprocess.run(add, cwd=project.path, env={**os.environ, **environment}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        asked = company.served[served:]
+        assert any(path.startswith("/simple/six") for path in asked) and any(
+            "/conda-forge/noarch/locket" in path for path in asked
+        )
+        assert leaks.in_files(project.path.rglob("*"), company.secrets()).found == []
+        assert leaks.in_image(project.dev, company.secrets()).found == []
+        # and the next container has nothing of it
+        shown = container.run(project.dev, "sh", "-c", "ls /run/secrets 2> /dev/null; echo ${PIP_CONFIG_FILE-} ${CONDARC-}")
+        assert shown.strip() == ""
+    finally:
+        container.docker("image", "rm", "--force", project.dev)
 
 
 # --- which files ----------------------------------------------------------------------------------
@@ -454,7 +475,7 @@ def test_a_file_is_found_where_its_tool_looks_and_in_that_order(render, sources,
     environment["DOCKER_CONFIG"] = os.environ.get("DOCKER_CONFIG") or str(Path.home() / ".docker")
 
     def found() -> str | None:
-        words = ["scripts/docker-build.sh", "bake", "--print"]
+        words = [".couplet/host/docker-build.sh", "bake", "--print"]
         shown = subprocess.run(words, cwd=project.path, env=environment, check=True, capture_output=True, text=True).stdout
         targets = [target.get("secret", ()) for target in json.loads(shown)["target"].values()]
         [files] = {tuple(secret["src"] for secret in secrets if secret["id"] == name) for secrets in targets}
@@ -466,23 +487,3 @@ def test_a_file_is_found_where_its_tool_looks_and_in_that_order(render, sources,
         path.parent.mkdir(parents=True)
         path.write_text("")
         assert found() == str(path)
-
-
-# --- what messages show ----------------------------------------------------------------------------
-
-SHOWN = {
-    "https://ada:secret@conda.example.com/a": "https://***@conda.example.com/a",
-    "https://conda.example.com/t/tk-1234/conda-forge/noarch": "https://conda.example.com/t/***/conda-forge/noarch",
-    "https://conda.example.com/t/tk-1234": "https://conda.example.com/t/***",
-    "https://conda.example.com/t/tk-1234 is gone": "https://conda.example.com/t/*** is gone",
-    "HTTP 401 for 'https://conda.example.com/t/tk-1234'": "HTTP 401 for 'https://conda.example.com/t/***'",
-    # the twins: nothing to hide
-    "https://conda.example.com/tk/1234 and /tmp/t": "https://conda.example.com/tk/1234 and /tmp/t",
-}
-
-
-def test_messages_show_no_password_and_no_token_wherever_it_stands():
-    code = "import errors, json, sys; print(json.dumps([errors.without_password(text) for text in sys.argv[1:]]))"
-    helpers = {**os.environ, "PYTHONPATH": str(template.REPOSITORY / "template/docker"), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", code, *SHOWN], env=helpers, check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout) == list(SHOWN.values())

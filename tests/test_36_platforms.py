@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 
 import pytest
-import yaml
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 
+from couplet.formats import conda_lock
+from couplet.formats.conda_lock import Record
 from tests.conftest import IMAGES
 from tests.harness import checks, template
 from tests.harness.container import docker, running
+from tests.harness.locks import check, copy, edit, moved
 from tests.harness.project import Project
-from tests.test_30_locks import check, edit
-from tests.test_35_relocking import copy, moved
 
 PLATFORMS = {
     "linux-64": {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"},
@@ -50,27 +51,20 @@ def project(locked, tmp_path) -> Project:
 # --- what holds of the locks of several platforms; each returns a list of problems -----------------
 
 
-def entries(project: Project) -> dict[str, dict[str, dict]]:
-    """Return {platform: {package: entry}} of conda-lock.yml."""
-    document = yaml.safe_load((project.path / "conda-lock.yml").read_text())
-    found = {platform: {} for platform in document["metadata"]["platforms"]}
-    for entry in document["package"]:
-        found[entry["platform"]][entry["name"]] = entry
-    return found
+def entries(project: Project) -> dict[str, dict[str, Record]]:
+    """Return {platform: {package: record}} of conda.lock."""
+    return conda_lock.records(project.path / "conda.lock")
 
 
 def incomplete(project: Project) -> list[str]:
-    """Each explicit lock holds what conda-lock.yml holds for its platform, with hashes, and all that it depends on."""
+    """Each explicit lock holds what conda.lock holds for its platform, with hashes, and all that it depends on."""
     problems = []
     for platform, packages in entries(project).items():
-        text = (project.path / f"conda-{platform}.lock").read_text()
-        listed = dict(line.split("#") for line in re.findall(r"^http\S+", text, re.M))
-        wanted = {entry["url"]: entry["hash"]["md5"] for entry in packages.values()}
-        problems += [f"{platform}: {url} differs" for url in wanted.keys() ^ listed.keys()]
-        problems += [f"{platform}: another MD5 of {url}" for url in wanted.keys() & listed.keys() if wanted[url] != listed[url]]
-        problems += [f"{platform}: no SHA-256 of {url}" for url in wanted if f" {url.rsplit('/', 1)[-1]}\n" not in text]
-        problems += [f"{platform}: {url}" for url in listed if url.split("/")[-2] not in (platform, "noarch")]
-        needed = {need for entry in packages.values() for need in entry["dependencies"] if not need.startswith("__")}
+        wanted = {record.package for record in packages.values()}
+        listed = set(conda_lock.read(project.path / f"conda-{platform}.lock"))
+        problems += [f"{platform}: {package.url} differs" for package in wanted ^ listed]
+        problems += [f"{platform}: {package.url}" for package in listed if package.subdir not in (platform, "noarch")]
+        needed = {need for record in packages.values() for need in record.depends if not need.startswith("__")}
         problems += [f"{platform}: {name} is needed and not locked" for name in needed - packages.keys()]
     return problems
 
@@ -103,11 +97,11 @@ def disagreements(project: Project) -> list[str]:
     for platform, packages in entries(project).items():
         held, poetry = pins(project, platform), poetry_locked(project, platform)
         # conda's tzdata, files of the operating system, is not PyPI's
-        packages = {name: entry for name, entry in packages.items() if "python" in entry["dependencies"]}
+        packages = {name: entry for name, entry in packages.items() if "python" in entry.depends}
         problems += [
-            f"{platform}: {name} is {packages[name]['version']} in conda's lock, {held[name]} in the pin"
+            f"{platform}: {name} is {packages[name].version} in conda's lock, {held[name]} in the pin"
             for name in held.keys() & packages.keys()
-            if held[name] != packages[name]["version"]
+            if held[name] != packages[name].version
         ]
         problems += [
             f"{platform}: {name} is held at {held[name]}, poetry.lock says {poetry[name]}"
@@ -120,18 +114,20 @@ def disagreements(project: Project) -> list[str]:
 def test_each_platform_has_a_whole_lock(locked):
     assert entries(locked).keys() == PLATFORMS.keys()
     assert incomplete(locked) == []
-    assert {entries(locked)[platform]["scipy"]["version"] for platform in PLATFORMS} == {"1.17.1", "1.16.3"}
+    assert {entries(locked)[platform]["scipy"].version for platform in PLATFORMS} == {"1.17.1", "1.16.3"}
     assert "appnope" in entries(locked)["osx-arm64"] and "appnope" not in entries(locked)["linux-64"]
 
 
 def test_a_lock_with_a_package_less_is_seen(project):
-    """The twin: an explicit lock without one line, and a package that another one needs gone from conda-lock.yml."""
+    """The negative control: one line less in an explicit lock, another hash there, and a package less in conda.lock."""
     lock = project.path / "conda-osx-arm64.lock"
-    lock.write_text(re.sub(r"^http\S+/numpy-.*\n", "", lock.read_text(), flags=re.M))
-    assert any("osx-arm64: https://" in line and "numpy" in line for line in incomplete(project))
-    text = (project.path / "conda-lock.yml").read_text()
-    (project.path / "conda-lock.yml").write_text(re.sub(r"(?<=\n  name: )numpy(?=\n)", "nympy", text))
-    assert any("numpy is needed and not locked" in line for line in incomplete(project))
+    text = lock.read_text()
+    for pattern, put in ((r"http\S+/numpy-.*\n", ""), (r"(http\S+/numpy-.*#)[0-9a-f]{4}", r"\1beef")):
+        lock.write_text(re.sub(pattern, put, text))
+        assert any("osx-arm64: https://" in line and "/numpy-" in line for line in incomplete(project))
+    path = project.path / "conda.lock"
+    path.write_text(re.sub(r"(?m)^ +- conda: \S+/osx-arm64/numpy-\S+\n", "", path.read_text()))
+    assert "osx-arm64: numpy is needed and not locked" in incomplete(project)
 
 
 def test_pins_have_markers_exactly_where_platforms_differ(locked):
@@ -168,33 +164,25 @@ def test_a_lock_that_mixes_platforms_up_is_seen(project):
 # --- staleness -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
-def test_env_check_looks_at_the_lock_of_each_platform(project, platform):
-    lock = project.path / f"conda-{platform}.lock"
-    text = lock.read_text()
-    lock.write_text(text.replace("/pip-", "/pipp-"))
-    asked = check(project)
-    assert asked.returncode == 1 and f"conda-{platform}.lock was cut short or edited" in asked.stderr
-    lock.unlink()
-    asked = check(project)
-    assert asked.returncode == 2 and f"There is no conda-{platform}.lock: run `make env-update`" in asked.stderr
-    lock.write_text(text)
-    assert check(project).returncode == 0
+def asked_for(project: Project, platforms: list[str]) -> None:
+    """Answer the question of the platforms otherwise, as `copier update` does."""
+    path = project.path / ".couplet/project.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "platforms": platforms}))
 
 
 def test_a_platform_given_up_loses_its_lock_and_one_taken_up_gets_one(project):
-    """Another answer changes the Dockerfile alone: the locks are stale by that, and nothing else moves."""
+    """Another answer: the locks are stale by that, and nothing else moves."""
     everything = entries(project)
-    edit(project, "Dockerfile", "linux-64 linux-aarch64 osx-arm64", "linux-64 linux-aarch64")
+    asked_for(project, ["linux-64", "linux-aarch64"])
     asked = check(project)
-    assert asked.returncode == 1 and "conda-osx-arm64.lock is of a platform that the Dockerfile does not lock for" in asked.stderr
+    assert asked.returncode == 1 and "conda-osx-arm64.lock is of a platform that the project does not lock for" in asked.stderr
     project.make("env-update")
     assert not (project.path / "conda-osx-arm64.lock").exists() and check(project).returncode == 0
     assert entries(project) == {name: everything[name] for name in ("linux-64", "linux-aarch64")}
     assert ";" not in str(tomllib.loads((project.path / "pyproject.toml").read_text())["dependency-groups"]["conda"])
     assert disagreements(project) == []
 
-    edit(project, "Dockerfile", "linux-64 linux-aarch64 --", "linux-64 linux-aarch64 osx-arm64 --")
+    asked_for(project, list(PLATFORMS))
     asked = check(project)
     assert asked.returncode == 2 and "There is no conda-osx-arm64.lock" in asked.stderr
     project.make("env-update")
@@ -206,11 +194,11 @@ def test_a_platform_given_up_loses_its_lock_and_one_taken_up_gets_one(project):
 
 def test_a_machine_of_another_platform_is_told_what_to_do(project):
     """A colleague's Mac, say: the locks are whole and fit, and none of them is for it."""
-    edit(project, "Dockerfile", "--platforms linux-64 ", "--platforms ")
+    asked_for(project, ["linux-aarch64", "osx-arm64"])
     (project.path / "conda-linux-64.lock").unlink()
     shown = project.make("build", fails=True).output
-    assert "this machine is linux-64, and the project is locked for linux-aarch64 alone" in shown
-    assert "--data 'platforms=[linux-64, linux-aarch64]'\" && make env-update" in shown
+    assert "this machine is linux-64, and the project is locked for linux-aarch64, osx-arm64 alone" in shown
+    assert "--data 'platforms=[linux-64, linux-aarch64, osx-arm64]'\" && make env-update" in shown
     # and before anything is solved for the others
     shown = project.make("env-update", "ALL=1", fails=True).output
     assert "--data 'platforms=[linux-64, linux-aarch64, osx-arm64]'\" && make env-update" in shown

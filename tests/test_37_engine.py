@@ -20,12 +20,12 @@ from pathlib import Path
 import pytest
 
 from tests.harness import checks, container, summary, victim
+from tests.harness.locks import check, edit
 from tests.harness.project import Project
 from tests.harness.terminal import Session
 from tests.mirror import engine, images
-from tests.test_30_locks import check, edit
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.soak, pytest.mark.fault]
 DISK = 4 << 30
 """Bytes of the engine's disk: a file, in which what is not written takes none."""
 
@@ -73,7 +73,7 @@ def cached(project: Project) -> Project:
 
 def to_cache(project: Project) -> None:
     """Run all steps, and export nothing."""
-    build = ["scripts/docker-build.sh", "--target", "runtime", "--output", "type=cacheonly", "."]
+    build = [".couplet/host/docker-build.sh", "--target", "runtime", "--output", "type=cacheonly"]
     subprocess.run(build, cwd=project.path, check=True, capture_output=True, stdin=subprocess.DEVNULL)
 
 
@@ -124,160 +124,11 @@ def is_good(project: Project) -> None:
 
 
 def leftovers(project: Project) -> list[str]:
-    return [path.name for path in project.path.iterdir() if path.name.startswith(".locks")]
+    return [path.name for path in (project.path / ".couplet").glob(".new-locks*")]
 
 
-# --- the engine is killed --------------------------------------------------------------------------
-
-
-def test_an_engine_that_is_killed_in_a_build(second, project):
-    touch(project, "docker/install_conda.py")
-    locks, image = project.locks(), second.image(project.runtime)
-    make = Make(project, "build")
-    make.until("install_conda.py")
-    second.kill()
-    code, said = make.end()
-    assert code == 2 and "The Docker engine stopped in the middle of this. Start Docker, then run the same" in said, said
-    second.start()
-    assert (project.locks(), second.image(project.runtime)) == (locks, image)
-    assert "CACHED" in project.make("build").output, "finished steps are kept"
-    assert second.image(project.runtime) != image
-    is_good(project)
-
-
-def test_an_engine_that_is_killed_is_a_riddle_without_our_words(second, project):
-    """The twin of the above."""
-    for _ in range(2):
-        edit(project, "scripts/docker-build.sh", '    explain "$@"\n', "")
-    touch(project, "docker/install_conda.py")
-    make = Make(project, "build")
-    make.until("install_conda.py")
-    second.kill()
-    code, said = make.end()
-    second.start()
-    assert code == 2 and "Start Docker" not in said, said
-
-
-def test_an_engine_that_is_killed_while_locking(second, project):
-    another_package(project)
-    locks = project.locks()
-    make = Make(project, "env-update")
-    make.until("lock.py")
-    second.kill()
-    code, said = make.end()
-    assert code == 2 and "The Docker engine stopped in the middle of this. Start Docker" in said, said
-    assert "The locks could not be made; what was there is as it was." in said
-    assert project.locks() == locks and leftovers(project) == []
-    # and while it is down
-    assert "Start Docker" in project.make("env-update", fails=True).output
-    second.start()
-    project.make("env-update")
-    assert check(project).returncode == 0 and project.locks() != locks
-
-
-def test_an_engine_that_is_started_anew_at_once_is_told_from_one_that_is_down(second, cached, tmp_path):
-    """As where systemd minds it: it answers again before make could ask."""
-    touch(cached, "docker/verify.py")
-    restarted = tmp_path / "restarted"
-    program = tmp_path / "bin/docker"
-    program.parent.mkdir()
-    real = shutil.which("docker")
-    program.write_text(
-        f'#!/bin/sh\nif [ "$1" = buildx ]; then "{real}" "$@"; code=$?\n'
-        f'until [ -e "{restarted}" ]; do sleep 0.1; done; exit $code; fi\nexec "{real}" "$@"\n'
-    )
-    program.chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-        restarted.touch()  # for `docker buildx version`
-        make = Make(cached, "build")
-        make.until("verify.py")
-        restarted.unlink()
-        second.kill()
-        second.start()
-        restarted.touch()
-        code, said = make.end()
-    assert code == 2 and "was stopped in the middle of this, and answers again" in said, said
-    cached.make("build")
-    is_good(cached)
-
-
-# --- its disk is full ------------------------------------------------------------------------------
-
-FULL = "Docker's disk is full (`docker system df`). Images and locks are as they were. `make docker-prune` makes room"
-
-
-@pytest.mark.parametrize("left", [20_000_000, 500_000])
-def test_a_disk_that_is_full_in_a_step(second, cached, left):
-    """pip takes it for a network that fails, Python for a missing folder: so the step itself says what room there is."""
-    touch(cached, "docker/install_conda.py")
-    locks, image = cached.locks(), second.image(cached.runtime)
-    if left < 1_000_000:
-        # something old in the cache, as there is on a disk that has filled up: else there is no more room than the build takes
-        old = f"FROM {images.DEBIAN}\nRUN head -c 500000000 /dev/zero > /{uuid.uuid4()}\n"
-        subprocess.run(
-            ["docker", "buildx", "build", "--output", "type=cacheonly", "-"],
-            input=old,
-            text=True,
-            check=True,
-            capture_output=True,
-        )
-    second.fill(left)
-    said = cached.make("build", fails=True).output
-    # with half a megabyte it can be the copy of the helpers already that finds no room: then Docker says so itself
-    named = re.search(r"Docker's disk has \d+ MB left.*`make docker-prune` makes room on it\.\n", said)
-    assert named or (left < 1_000_000 and FULL in said), said[-3000:]
-    assert (cached.locks(), second.image(cached.runtime)) == (locks, image)
-    if left > 1_000_000:
-        # the twin: without our own words it is pip's broken connection
-        edit(cached, "docker/network.sh", "trap failed EXIT", ":")
-        assert "MB left" not in cached.make("build", fails=True).output
-        edit(cached, "docker/network.sh", "\n:\n", "\ntrap failed EXIT\n")
-        second.room()
-    else:
-        # the way out that the message names, on the disk as it is
-        cached.make("docker-prune")
-    cached.make("build")
-    is_good(cached)
-
-
-def test_a_disk_that_is_full_in_the_export(second, cached):
-    """With a little room left: the engine itself dies of a disk that is full to the last byte, and is told as one that stopped."""
-    touch(cached, "docker/install_conda.py")
-    to_cache(cached)
-    image = second.image(cached.runtime)
-    second.fill(200_000)
-    said = cached.make("build", fails=True).output
-    assert "exporting" in said and "no space left on device" in said and FULL in said, said[-3000:]
-    assert second.image(cached.runtime) == image
-    # on a terminal nothing can be heard, and the disk itself is looked at
-    make = f'cd "$1" && exec make --no-print-directory IMAGE={cached.images} build'
-    with Session([*second.inside, "sh", "-c", make, "sh", str(cached.path)]) as terminal:
-        assert FULL in re.sub(r"\s+", " ", terminal.until(r"Error \d"))
-    # the twin: without our own words it is a path in BuildKit's
-    script = cached.path / "scripts/docker-build.sh"
-    whole = script.read_text()
-    assert whole.count('    explain "$@"\n') == 2
-    script.write_text(whole.replace('    explain "$@"\n', ""))
-    assert "docker-prune" not in cached.make("build", fails=True).output
-    script.write_text(whole)
-    second.room()
-    cached.make("build")
-    assert second.image(cached.runtime) != image
-    is_good(cached)
-
-
-def test_a_disk_that_is_full_while_locking(second, project):
-    another_package(project)
-    touch(project, "docker/conda-lock.txt")
-    locks = project.locks()
-    second.fill(1_000_000)
-    said = project.make("env-update", fails=True).output
-    assert FULL in said and "The locks could not be made; what was there is as it was." in said, said[-3000:]
-    assert project.locks() == locks and leftovers(project) == []
-    second.room()
-    project.make("env-update")
-    assert check(project).returncode == 0 and project.locks() != locks
+# --- room ------------------------------------------------------------------------------------------
+# First: an engine that was killed in a build may keep a record of it that no prune deletes.
 
 
 def cache_of(second: victim.Victim) -> str:
@@ -298,14 +149,169 @@ def test_a_private_engine_whose_disk_is_short_gives_its_cache_up(second, cached)
         engine.make_room(on, said.append, wanted=1 << 60, least=1 << 60)
 
 
+# --- the engine is killed --------------------------------------------------------------------------
+
+
+def test_an_engine_that_is_killed_in_a_build(second, project):
+    touch(project, ".couplet/couplet/install/conda.py")
+    locks, image = project.locks(), second.image(project.runtime)
+    make = Make(project, "build")
+    make.until("install-conda")
+    second.kill()
+    code, said = make.end()
+    assert code == 2 and "The Docker engine stopped in the middle of this. Start Docker, then run the same" in said, said
+    second.start()
+    assert (project.locks(), second.image(project.runtime)) == (locks, image)
+    assert "CACHED" in project.make("build").output, "finished steps are kept"
+    assert second.image(project.runtime) != image
+    is_good(project)
+
+
+def test_an_engine_that_is_killed_is_a_riddle_without_our_words(second, project):
+    """The twin of the above."""
+    edit(project, ".couplet/host/docker-build.sh", '    explain "$@" >&2\n', "    :\n")
+    touch(project, ".couplet/couplet/install/conda.py")
+    make = Make(project, "build")
+    make.until("install-conda")
+    second.kill()
+    code, said = make.end()
+    second.start()
+    assert code == 2 and "Start Docker" not in said, said
+
+
+def test_an_engine_that_is_killed_while_locking(second, project):
+    another_package(project)
+    locks = project.locks()
+    make = Make(project, "env-update")
+    make.until("couplet.sh lock")
+    second.kill()
+    code, said = make.end()
+    assert code == 2 and "The Docker engine stopped in the middle of this. Start Docker" in said, said
+    assert "The locks could not be made; no file was replaced." in said
+    assert project.locks() == locks and leftovers(project) == []
+    # and while it is down
+    assert "Start Docker" in project.make("env-update", fails=True).output
+    second.start()
+    project.make("env-update")
+    assert check(project).returncode == 0 and project.locks() != locks
+
+
+def test_an_engine_that_is_started_anew_at_once_is_told_from_one_that_is_down(second, cached, tmp_path):
+    """As where systemd minds it: it answers again before make could ask."""
+    touch(cached, ".couplet/couplet/install/verify.py")
+    restarted = tmp_path / "restarted"
+    program = tmp_path / "bin/docker"
+    program.parent.mkdir()
+    real = shutil.which("docker")
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = buildx ]; then "{real}" "$@"; code=$?\n'
+        f'until [ -e "{restarted}" ]; do sleep 0.1; done; exit $code; fi\nexec "{real}" "$@"\n'
+    )
+    program.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        restarted.touch()  # for `docker buildx version`
+        make = Make(cached, "build")
+        make.until("couplet.sh verify")
+        restarted.unlink()
+        second.kill()
+        second.start()
+        restarted.touch()
+        code, said = make.end()
+    assert code == 2 and "was stopped in the middle of this, and answers again" in said, said
+    cached.make("build")
+    is_good(cached)
+
+
+# --- its disk is full ------------------------------------------------------------------------------
+
+FULL = "Docker's disk is full (`docker system df`). Images and locks are as they were. `make docker-prune ALL=1` makes room"
+LEFT = re.compile(r"Docker's disk has \d+ MB left.*`make docker-prune ALL=1` makes room on it\.\n")
+
+
+@pytest.mark.parametrize("left", [20_000_000, 500_000])
+def test_a_disk_that_is_full_in_a_step(second, cached, left):
+    """pip takes it for a network that fails, Python for a missing folder: so the step itself says what room there is."""
+    touch(cached, ".couplet/couplet/install/conda.py")
+    locks, image = cached.locks(), second.image(cached.runtime)
+    if left < 1_000_000:
+        # something old in the cache, as there is on a disk that has filled up: else there is no more room than the build takes
+        old = f"FROM {images.DEBIAN}\nRUN head -c 500000000 /dev/zero > /{uuid.uuid4()}\n"
+        subprocess.run(
+            ["docker", "buildx", "build", "--output", "type=cacheonly", "-"],
+            input=old,
+            text=True,
+            check=True,
+            capture_output=True,
+        )
+    second.fill(left)
+    said = cached.make("build", fails=True).output
+    # with half a megabyte it can be the copy of the helpers already that finds no room: then Docker says so itself
+    named = LEFT.search(said)
+    assert named or (left < 1_000_000 and FULL in said), said[-3000:]
+    assert (cached.locks(), second.image(cached.runtime)) == (locks, image)
+    if left > 1_000_000:
+        # the twin: without our own words it is pip's broken connection
+        edit(cached, ".couplet/couplet/errors.py", "LITTLE_ROOM = 1_000_000_000", "LITTLE_ROOM = 0")
+        assert "MB left" not in cached.make("build", fails=True).output
+        edit(cached, ".couplet/couplet/errors.py", "LITTLE_ROOM = 0", "LITTLE_ROOM = 1_000_000_000")
+        second.room()
+    else:
+        # the way out that the message names, on the disk as it is
+        cached.make("docker-prune", "ALL=1")
+    cached.make("build")
+    is_good(cached)
+
+
+def test_a_disk_that_is_full_in_the_export(second, cached):
+    """With a little room left: the engine itself dies of a disk that is full to the last byte, and is told as one that stopped."""
+    touch(cached, ".couplet/couplet/install/conda.py")
+    to_cache(cached)
+    image = second.image(cached.runtime)
+    second.fill(200_000)
+    said = cached.make("build", fails=True).output
+    assert "exporting" in said and "no space left on device" in said and FULL in said, said[-3000:]
+    assert second.image(cached.runtime) == image
+    # on a terminal nothing can be heard, and the disk itself is looked at
+    make = f'cd "$1" && exec make --no-print-directory IMAGE={cached.images} build'
+    with Session([*second.inside, "sh", "-c", make, "sh", str(cached.path)]) as terminal:
+        assert FULL in re.sub(r"\s+", " ", terminal.until(r"Error \d"))
+    # the twin: without our own words it is a path in BuildKit's
+    script = cached.path / ".couplet/host/docker-build.sh"
+    whole = script.read_text()
+    assert whole.count('    explain "$@" >&2\n') == 1
+    script.write_text(whole.replace('    explain "$@" >&2\n', "    :\n"))
+    assert "docker-prune" not in cached.make("build", fails=True).output
+    script.write_text(whole)
+    second.room()
+    cached.make("build")
+    assert second.image(cached.runtime) != image
+    is_good(cached)
+
+
+def test_a_disk_that_is_full_while_locking(second, project):
+    another_package(project)
+    touch(project, ".couplet/pins/poetry.txt")
+    locks = project.locks()
+    second.fill(1_000_000)
+    said = project.make("env-update", fails=True).output
+    # where the packages of the tools are not in pip's cache, it is that step that finds no room and says so
+    assert FULL in said or LEFT.search(said), said[-3000:]
+    assert "The locks could not be made; no file was replaced." in said
+    assert project.locks() == locks and leftovers(project) == []
+    second.room()
+    project.make("env-update")
+    assert check(project).returncode == 0 and project.locks() != locks
+
+
 # --- a private engine that was killed is started anew -------------------------------------------------
 
 
 def test_what_a_killed_build_left_mounted_is_let_go_before_a_start(second, cached):
     """Or the next engine deletes layers through the mounts, and its collector takes mounted ones away."""
-    touch(cached, "docker/install_conda.py")
+    touch(cached, ".couplet/couplet/install/conda.py")
     make = Make(cached, "build")
-    make.until("install_conda.py")
+    make.until("install-conda")
     second.kill()
     make.end()
     assert mounted(second) != [], "the twin: without settle they stay"
@@ -342,10 +348,8 @@ def test_an_engine_that_has_lost_a_layer_begins_anew(second, cached, monkeypatch
     second.kill()
     subprocess.run([*second.inside, sys.executable, "-c", LOSE, str(second.data), name], check=True)
     second.start()
-    touch(cached, "docker/install_conda.py")
-    # what users see, on an engine of their own: a step's can be made again, a base image's not
-    said = cached.make("build", fails=kind == "a base image's").output
-    assert "no such file or directory" in said and "without its cache, which names a layer that is gone" in said
+    touch(cached, ".couplet/couplet/install/conda.py")
+    assert "no such file or directory" in cached.make("build", fails=True).output
     second.kill()
     said = second.settle()
     assert "the private engine's data is damaged (layer " in said and "starting with empty data" in said, said
@@ -363,10 +367,10 @@ def test_an_engine_that_has_lost_a_layer_begins_anew(second, cached, monkeypatch
 
 @pytest.mark.parametrize("whom", ["make", "make and all that it started", "the client"])
 def test_a_kill_in_the_middle_of_a_build(second, cached, whom):
-    touch(cached, "docker/verify.py")
+    touch(cached, ".couplet/couplet/install/verify.py")
     locks, image = cached.locks(), second.image(cached.runtime)
     make = Make(cached, "build")
-    make.until("verify.py")
+    make.until("couplet.sh verify")
     if whom == "make":
         make.process.kill()
     elif whom == "the client":

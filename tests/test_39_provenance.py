@@ -60,9 +60,10 @@ def test_the_record_names_bases_arguments_and_steps_and_no_secret(locked_by_poet
     materials = [(one["uri"], one["digest"]) for one in record["materials"]]
     assert any("python" in uri and found == {"sha256": digest} for uri, found in materials), materials
     arguments = record["invocation"]["parameters"]["args"]
-    assert arguments["build-arg:VERSION"] == "0.1.0" and arguments["build-arg:PYTHON_BASE_DIGEST"] == f"sha256:{digest}"
+    assert arguments["label:org.opencontainers.image.version"] == "0.1.0"
+    assert arguments["build-arg:PYTHON_BASE"] == f"{address}/{base}@sha256:{digest}"
     steps = json.dumps(record["buildConfig"])
-    assert "install_poetry.py" in steps and "verify.py" in steps
+    assert "couplet.sh install-pypi" in steps and "couplet.sh verify" in steps
     assert {secret["id"] for secret in record["invocation"]["parameters"].get("secrets", [])} >= {"netrc"}
     assert password not in text
 
@@ -71,4 +72,4 @@ def test_the_record_names_bases_arguments_and_steps_and_no_secret(locked_by_poet
     assert password in run(inspect)
     run([word for word in build if not word.startswith("--provenance")])
     short = json.loads(run(inspect))["SLSA"]
-    assert short["materials"] and "install_poetry.py" not in json.dumps(short)
+    assert short["materials"] and "couplet.sh install-pypi" not in json.dumps(short)

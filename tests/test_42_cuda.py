@@ -6,19 +6,16 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.harness import template
-from tests.harness.container import docker, run, running
+from tests.harness.container import docker, mirrors, run, running
 from tests.harness.demo import run_notebook
+from tests.harness.locks import edit, restamp
 from tests.harness.project import Done, Project
 from tests.harness.variants import variants
-from tests.test_30_locks import edit
-from tests.test_35_relocking import restamp, secrets
-from tests.test_40_environment import docker_build
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +31,14 @@ def test_the_cuda_build_is_locked_without_a_gpu(cuda):
     version, string = cuda.locked_by_conda()["pytorch"]
     assert string.startswith("cuda") and "cuda-version" in cuda.locked_by_conda()
     assert f'"torch=={version}"' in (cuda.path / "pyproject.toml").read_text(), "conda's pytorch is PyPI's torch"
-    assert "nvidia" not in (cuda.path / "pyproject.toml").read_text()
+    assert '"nvidia-' not in (cuda.path / "pyproject.toml").read_text(), "CUDA comes from conda alone"
 
 
 def test_a_cpu_project_locks_no_cuda_build_where_conda_sees_a_gpu(render, sources):
     """conda is told of a GPU by the variable that stands for one, in the container that locks and outside of it."""
     project = render()
     edit(project, "environment.yml", "  - scipy\n", "  - scipy\n  - pytorch\n")
-    edit(project, "Dockerfile", "FROM poetry AS solve\n", "FROM poetry AS solve\nENV CONDA_OVERRIDE_CUDA=12.9\n")
+    edit(project, ".couplet/tasks.Dockerfile", "FROM poetry AS solve\n", "FROM poetry AS solve\nENV CONDA_OVERRIDE_CUDA=12.9\n")
     project.make("env-update", CONDA_OVERRIDE_CUDA="12.9")
     assert project.locked_by_conda()["pytorch"][1].startswith("cpu")
     assert "cuda-version" not in project.locked_by_conda()
@@ -49,53 +46,27 @@ def test_a_cpu_project_locks_no_cuda_build_where_conda_sees_a_gpu(render, source
 
 @pytest.mark.parametrize(("gpu", "string"), [("12.9", "cuda"), ("", "cpu")])
 def test_by_itself_conda_follows_the_machine(sources, gpu, string):
-    """The twin: asked without conda-lock and its list of virtual packages, conda takes what it sees for what is wanted."""
+    """The negative control: asked without `make env-update` and its list of virtual packages, conda takes what it sees for what is wanted."""
     base = next(
         line for line in (template.REPOSITORY / "questions/90_derived.yml").read_text().splitlines() if "miniforge" in line
     )
-    script = ". /docker/network.sh; conda create --dry-run --json --name x pytorch"
-    options = ("--env", f"CONDA_OVERRIDE_CUDA={gpu}", "--volume", f"{template.REPOSITORY}/template/docker:/docker:ro", *secrets())
-    shown = run(base.split(": ")[1], "bash", "-c", script, options=options)
+    command = ("conda", "create", "--dry-run", "--json", "--name", "x", "pytorch")
+    shown = run(base.split(": ")[1], *command, options=("--env", f"CONDA_OVERRIDE_CUDA={gpu}", *mirrors()))
     links = json.loads(shown[shown.index("{") :])["actions"]["LINK"]
     assert [link["build_string"].startswith(string) for link in links if link["name"] == "pytorch"] == [True]
 
 
 # --- what is built ---------------------------------------------------------------------------------
 
-CPU_BY_HAND = r"(/| )pytorch-([\d.]+)-cuda\w+", r"\1pytorch-\2-cpu_generic_py313_h0000000_0"
-WRONG = {
-    "a CPU build locked by hand": (
-        ("conda-linux-64.lock", *CPU_BY_HAND),
-        "pytorch 2.10.0 is locked in the build cpu_generic_py313_h0000000_0; environment.yml: pytorch=*=cuda*",
-    ),
-    "no CUDA at all": (
-        ("conda-linux-64.lock", r"https://\S+/(pytorch|cuda-version)-.*\n", ""),
-        "no package uses CUDA (cuda-version is not locked); environment.yml: name one",
-    ),
-}
 
-
-@pytest.mark.parametrize("case", WRONG)
-def test_a_lock_that_is_not_for_cuda_fails_the_build(cuda, copy_of, case):
-    """By the same lock as made, but for one package: stamped as if env-update had written it."""
-    (file, pattern, new), message = WRONG[case]
+def test_a_cpu_build_in_the_lock_fails_the_build(cuda, copy_of):
+    """By the same lock as made, but for one package: stamped as if env-update had written it. What else is none: tests/install/test_cuda.py."""
     project = copy_of(cuda)
-    change(project, file, pattern, new)
+    change(project, "conda-linux-64.lock", r"\bpytorch-([\d.]+)-cuda\w+", r"pytorch-\1-cpu_generic_py313_h0000000_0")
     restamp(project)
     shown = project.make("build", fails=True).output
-    assert re.sub(r"2[.]10[.]0", project.locked_by_conda().get("pytorch", ["2.10.0"])[0], message) in shown, shown[-3000:]
+    assert "is locked in the build cpu_generic_py313_h0000000_0; environment.yml: pytorch=*=cuda*" in shown, shown[-3000:]
     assert "conda-linux-64.lock is no lock for CUDA" in shown and "make env-update ALL=1" in shown and "Traceback" not in shown
-
-
-def test_a_package_whose_build_nobody_named_must_not_be_a_cpu_one(cuda, copy_of):
-    project = copy_of(cuda)
-    change(project, "conda-linux-64.lock", *CPU_BY_HAND)
-    edit(project, "environment.yml", "pytorch=*=cuda*", "pytorch")
-    done = docker_build(project, "cuda")
-    assert done.code and "does not say which: write pytorch=*=cuda*, or pytorch=*=*cpu* where that is meant" in done.output
-    edit(project, "environment.yml", "  - pytorch\n", "  - pytorch=*=cpu*\n")
-    done = docker_build(project, "cuda")
-    assert done.code == 0, f"who asks for a CPU build gets it:\n{done.output}"
 
 
 def change(project: Project, file: str, pattern: str, new: str) -> None:
@@ -119,10 +90,16 @@ def test_the_image_says_what_it_computes_on(cuda):
 
 
 def gpus(project: Project, *words: str, stdin: str = "", **variables: str) -> str:
-    """Return what scripts/gpus.sh prints: options of `docker run`."""
+    """Return what .couplet/host/gpus.sh prints: options of `docker run`."""
     environment = {name: value for name, value in {**os.environ, **variables}.items() if value}
     done = subprocess.run(
-        ["scripts/gpus.sh", *words], cwd=project.path, env=environment, input=stdin, capture_output=True, text=True, check=True
+        [".couplet/host/gpus.sh", *words],
+        cwd=project.path,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.strip()
 
@@ -163,7 +140,7 @@ def test_make_passes_what_is_decided_to_docker(cuda):
     """No GPU here, so that the options arrive is seen by what Docker says of them; without them the same command works."""
 
     def ran(**variables: str) -> Done:
-        words = ["scripts/docker-run.sh", cuda.runtime, "true"]
+        words = [".couplet/host/docker-run.sh", cuda.runtime, "true"]
         done = subprocess.run(words, cwd=cuda.path, env={**os.environ, **variables}, capture_output=True, text=True)
         return Done(done.returncode, done.stdout + done.stderr)
 
@@ -193,8 +170,6 @@ def test_compose_passes_gpus_with_its_second_file(cuda):
 def test_a_project_for_the_cpu_has_none_of_it(render):
     project = render()
     names = {path.name for path in project.path.rglob("*")}
-    assert not names & {"gpus.sh", "compose.gpu.yaml", "cuda_builds.py", "device.py"}
-    for file in filter(Path.is_file, project.path.rglob("*")):
-        if file.name not in ("lock.py", "docker-run.sh", "virtual-packages.yml"):
-            assert "NVIDIA" not in file.read_text(), file
-    assert "__cuda:" not in (project.path / "docker/virtual-packages.yml").read_text()
+    assert not names & {"gpus.sh", "compose.gpu.yaml", "device.py"}
+    rendered = [file for file in project.path.rglob("*") if file.is_file() and "couplet/couplet/" not in str(file)]
+    assert [file for file in rendered if re.search("NVIDIA|__cuda", file.read_text()) and file.name != "docker-run.sh"] == []

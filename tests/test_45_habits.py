@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.container import running
-from tests.test_35_relocking import secrets
+from tests.harness.container import docker, mirrors, running
 
 USER = ("--user", "4321:4321", "--group-add", "0")
-"""A user whom the image does not know, as scripts/docker-run.sh runs it."""
+"""A user whom the image does not know, as .couplet/host/docker-run.sh runs it."""
 
 FILES = r"""
 import glob, hashlib, json, sys
@@ -42,7 +41,7 @@ class Shell:
         """Run a line of bash in the project, with this machine's mirrors."""
         return self.host.run(
             "entrypoint.sh bash -ic %s",
-            f"cd /tmp/work; . docker/network.sh; export POETRY_NO_INTERACTION=1 NO_COLOR=1; {command}",
+            f"cd /tmp/work; export POETRY_NO_INTERACTION=1 NO_COLOR=1; {command}",
         )
 
     def ok(self, command: str) -> str:
@@ -63,7 +62,7 @@ class Shell:
 
 
 def mounts(project) -> tuple[str, ...]:
-    return (*secrets(), "--volume", f"{project.path}:/project:ro")
+    return (*mirrors(), "--volume", f"{project.path}:/project:ro")
 
 
 @pytest.fixture
@@ -146,6 +145,16 @@ def test_conda_install_works_and_says_that_the_lock_does_not_know(with_conda, sh
     assert "msgpack-python" not in shell.ok("poetry add msgpack")
     shell.ok("poetry sync")
     assert shell.conda_files() == before and "msgpack" in before
+
+
+@pytest.mark.one_variant
+def test_conda_install_where_nothing_can_be_written_is_refused_at_once(with_conda):
+    """Before anything is solved: the channel is not in reach. The control: a member of group 0 gets as far as the channel."""
+    command = ("conda", "install", "--yes", "--offline", "click")
+    for options, words in ((), "docker run: --group-add 0"), (USER, "click"):
+        done = docker("run", "--rm", "--network", "none", *options, with_conda.dev, *command, check=False)
+        assert done.code and words in done.output
+        assert ("--group-add 0" in done.output) == (not options)
 
 
 @pytest.mark.one_variant

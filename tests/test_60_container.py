@@ -162,7 +162,7 @@ def test_a_port_in_use_is_named(with_kernel):
     with running(with_kernel.runtime, "--publish", "127.0.0.1::8888") as host:
         taken = container.docker("port", host.backend.name, "8888").stdout.strip().rpartition(":")[2]
         shown = with_kernel.make("lab", f"PORT={taken}", fails=True).output
-    assert f"make lab PORT={int(taken) + 1}" in shown
+    assert f"add another to what you typed: PORT={int(taken) + 1}" in shown
 
 
 @pytest.mark.parametrize("user", ["12345", "1000"])
@@ -187,9 +187,9 @@ def test_for_rootless_docker_you_are_root_inside(built, tmp_path, rootless):
     programs = {"docker": ENGINE.format(docker=shutil.which("docker"))} if rootless else {}
     path = {**os.environ, "PATH": in_front(tmp_path, id="echo 4321", **programs)}
     code = "import os; print(os.getuid(), os.getgid())"
-    command = [built.path / "scripts/docker-run.sh", built.runtime, "python", "-c", code]
+    command = [built.path / ".couplet/host/docker-run.sh", built.runtime, "python", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == (["0", "0"] if rootless else ["4321", "4321"]), done
     # the twin: no script says by itself who a container is
-    scripts = (built.path / "scripts").glob("*.sh")
+    scripts = (built.path / ".couplet").rglob("*.sh")
     assert [script.name for script in scripts if "$(id -" in script.read_text()] == ["docker-user.sh"]

@@ -188,7 +188,10 @@ def test_docker_compose_run_is_active_and_writes_as_who_asks(scripted):
 
 
 def as_a_dev_container(project: Project, settings: dict) -> str:
-    """Do what an editor does with devcontainer.json: initialise, build, run, enter. Returns the environment that it sees."""
+    """Do what an editor does with devcontainer.json: initialise, build, run, enter. Returns the environment that it sees.
+
+    Raises AssertionError where the user of the container can write no file in the project, or git does not take it for its own.
+    """
     folder = project.path / ".devcontainer"
     subprocess.run(["sh", "-c", f"{settings['initializeCommand']} IMAGE={project.images}"], cwd=project.path, check=True,
                    capture_output=True)  # fmt: skip
@@ -198,13 +201,17 @@ def as_a_dev_container(project: Project, settings: dict) -> str:
            "--tag", image, str(folder / build["context"]), timeout=600)  # fmt: skip
     mount = settings["workspaceMount"].replace("${localWorkspaceFolder}", str(project.path))
     loop = "while sleep 1 & wait $!; do :; done"
-    name = docker("run", "--detach", "--mount", mount, *settings["runArgs"], "--entrypoint", "/bin/sh", image, "-c", loop).stdout
+    variables = [f"--env={key}={value}" for key, value in settings.get("containerEnv", {}).items()]
+    name = docker(
+        "run", "--detach", "--mount", mount, *settings["runArgs"], *variables, "--entrypoint", "/bin/sh", image, "-c", loop
+    ).stdout
     try:
         enter = ("exec", "--user", settings["remoteUser"], "--workdir", settings["workspaceFolder"], name.strip())
         interpreter = settings["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"]
         assert docker(*enter, interpreter, "-c", "import numpy").code == 0
         shown = docker(*enter, "/bin/bash", "-lic", "env && ls")
         assert "pyproject.toml" in shown.stdout
+        docker(*enter, "/bin/bash", "-lc", "touch src/written && rm src/written && if [ -d .git ]; then git status --short; fi")
         return shown.stdout
     finally:
         docker("rm", "--force", name.strip())
@@ -216,6 +223,58 @@ def test_a_dev_container_is_active(scripted):
     shown = as_a_dev_container(scripted, settings)
     assert f"UDUNITS2_XML_PATH={scripted.prefix}/share/udunits/udunits2.xml" in shown
     assert "HOME=/home/app" in shown
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("initializeCommand", "make build-dev", "touch: cannot touch 'src/written': Permission denied"),
+        ("containerEnv", {}, "dubious ownership"),
+    ],
+)
+def test_a_dev_container_that_root_starts_needs_both(scripted, copy_of, key, value, words):
+    """As on a cloud's machine, where the files are root's and the container's user is not."""
+    project = copy_of(scripted)
+    for path in (project.path, *project.path.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o022)
+    subprocess.run(["git", "init", "--quiet", "."], cwd=project.path, check=True)
+    settings = json.loads((project.path / ".devcontainer/devcontainer.json").read_text())
+    assert "HOME=/home/app" in as_a_dev_container(project, settings)
+    for path in (project.path, *project.path.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o022)
+    with pytest.raises(AssertionError, match=words):
+        as_a_dev_container(project, settings | {key: value})
+
+
+DEVCONTAINERS = "@devcontainers/cli@0.89.0"
+
+
+def devcontainers(project: Project, verb: str, *words: str) -> str:
+    """Run the program that editors start dev containers with; returns what it prints. Needs Node.js, for npx."""
+    command = ["npx", "--yes", DEVCONTAINERS, verb, "--workspace-folder", str(project.path), *words]
+    done = subprocess.run(command, env={**os.environ, "IMAGE": project.images}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.soak
+def test_the_dev_containers_command_line_starts_it_and_enters_it(scripted, copy_of):
+    """The specification's own implementation, where the test above does by hand what it should do."""
+    project = copy_of(scripted)
+    subprocess.run(["git", "init", "--quiet", "."], cwd=project.path, check=True)
+    label = f"label=devcontainer.local_folder={project.path}"
+    try:
+        up = json.loads(devcontainers(project, "up").splitlines()[-1])
+        assert (up["outcome"], up["remoteUser"], up["remoteWorkspaceFolder"]) == ("success", "app", "/work")
+        code = "import os, numpy; print(os.environ['UDUNITS2_XML_PATH'])"
+        line = f'touch src/written && git status --short > /dev/null && python -c "{code}"'
+        assert devcontainers(project, "exec", "bash", "-lc", line).strip() == f"{project.prefix}/share/udunits/udunits2.xml"
+        assert (project.path / "src/written").exists()
+    finally:
+        names = docker("ps", "--all", "--quiet", "--filter", label).stdout.split()
+        images = {docker("inspect", "--format", "{{.Image}}", name).stdout.strip() for name in names}
+        docker("rm", "--force", *names)
+        docker("image", "rm", "--force", *images, project.dev)
 
 
 def test_a_dev_container_comes_only_where_it_was_asked_for(render):
@@ -308,10 +367,10 @@ def test_what_a_script_exports_is_recorded_as_it_means_it(scripted, tmp_path):
 
 
 @pytest.mark.alone
-def test_activation_costs_a_millisecond_and_conda_activate_does_not(scripted):
-    """The target is five milliseconds over the bare program; `conda activate` is the twin. Of the quickest runs: other programs work here."""
+def test_activation_costs_a_tenth_of_conda_activate_at_most(scripted):
+    """A ratio in one run, since a busy machine stretches all ways alike; the target in milliseconds is the benchmark's (bench/start.py)."""
     rows = {(row["measure"], row["system"]): row["min"] for row in start.rows(scripted.images, runs=20)}
+    conda = rows["start_activated", "conda_sh_and_conda_activate"] - rows["start_bare", "couplet"]
     for door in ("start", "exec"):
         bare = rows[f"{door}_bare", "couplet"]
-        assert rows[f"{door}_activated", "couplet"] - bare < start.TARGET
-    assert rows["start_activated", "conda_sh_and_conda_activate"] - rows["start_bare", "couplet"] > start.TARGET
+        assert rows[f"{door}_activated", "couplet"] - bare < conda / 10

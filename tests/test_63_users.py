@@ -45,6 +45,26 @@ def test_known_users_keep_their_own(built):
     assert container.run(built.runtime, "python", "-c", WHO, options=options).split()[:2] == ["me", "/work"]
 
 
+OWN_USERS = "USER root\nRUN useradd --create-home newuser && usermod --login ice app\nUSER newuser"
+INTERACTIVE = "echo $USER $HOME; python -c 'import sys; print(sys.prefix)'"
+
+
+@pytest.mark.parametrize("kind", ["runtime", "dev"])
+def test_a_derived_images_own_users_have_the_environment_and_their_names(built, kind):
+    """A user that it adds, with the files of /etc/skel, and the image's user under another name."""
+    with derived(getattr(built, kind), OWN_USERS) as image:
+        for user, name, home in (("newuser", "newuser", "/home/newuser"), ("1000", "ice", "/home/app")):
+            shown = container.run(image, "bash", "-ic", INTERACTIVE, options=("--user", user))
+            assert shown.split() == [name, home, built.prefix]
+
+
+def test_a_skeleton_of_the_base_image_would_activate_base(built):
+    """The negative control: what the base image of conda writes there, and what the template empties."""
+    line = "RUN echo 'export USER=skel' > /etc/skel/.bashrc"
+    with derived(built.dev, f"USER root\n{line}\n{OWN_USERS}") as image:
+        assert container.run(image, "bash", "-ic", INTERACTIVE).split()[0] == "skel"
+
+
 def test_an_unknown_user_without_the_help_is_seen_to_have_none(built):
     """The twin: the same question, past the doors."""
     past = ("--user", "12345:6789", "--entrypoint", f"{built.prefix}/bin/python")

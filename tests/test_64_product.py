@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness import checks, container, template
 from tests.harness.container import derived, docker
-from tests.test_41_poetry import build, cached
+from tests.harness.locks import edit, restamp
 
 
 def config(image: str) -> dict:
@@ -28,7 +28,7 @@ def test_the_labels_say_what_it_is(built):
         project = tomllib.loads((built.path / "pyproject.toml").read_text())["project"]
         assert labels["org.opencontainers.image.title"] == project["name"]
         assert labels["org.opencontainers.image.version"] == project["version"]
-        locks = {"conda-lock": "conda-lock.yml", "poetry-lock": "poetry.lock"}
+        locks = {"conda-lock": "conda.lock", "poetry-lock": "poetry.lock"}
         assert {f"org.couplet.{label}.sha256" in labels for label in locks} == {True, built.conda}
         for label, lock in locks.items() if built.conda else [("poetry-lock", "poetry.lock")]:
             expected = hashlib.sha256((built.path / lock).read_bytes()).hexdigest()
@@ -101,7 +101,34 @@ def test_what_pyproject_names_need_not_be_there_when_the_project_is_installed(bu
         assert json.loads(shown) == ["helpers/__init__.py", "corp/ice/__init__.py", "single.py", ["LICENSE", "notes/x.txt"], True]
         # the twin: what nobody could make up is still an error that names the file
         (project.path / "pyproject.toml").write_text(text.replace("[project.scripts]", '[project.scripts]\n"two words" = 1'))
-        assert "ERROR: pyproject.toml: " in project.make("build", fails=True).output
+        shown = project.make("build", fails=True).output
+        assert "ERROR: pyproject.toml:\n  project.scripts.two words must be string\n" in shown
+    finally:
+        docker("image", "rm", "--force", project.runtime)
+
+
+@pytest.mark.one_variant
+def test_code_lies_beside_pyproject_too(built, copy_of):
+    """A package beside pyproject.toml, then the same in a project that is no package."""
+    project = copy_of(built)
+    text = (project.path / "pyproject.toml").read_text()
+    (project.path / "src" / project.package).rename(project.path / project.package)
+    # what pyproject.toml still has in src/ is nowhere
+    refused = project.make("build", fails=True).output
+    assert f"names the package {project.package}, and Python does not find it in the image" in refused
+    edit(project, "Dockerfile", "COPY src/ /opt/app/src/", f"COPY {project.package}/ /opt/app/{project.package}/")
+    # the negative control: Docker is told to leave it out
+    assert f'"/{project.package}": not found' in project.make("build", fails=True).output
+    with (project.path / ".dockerignore").open("a") as ignored:
+        ignored.write(f"!{project.package}\n")
+    look = ("python", "-c", f"import {project.package}.analysis as a; print(a.__file__)")
+    try:
+        for mode in ("", "package-mode = false"):
+            changed = re.sub(r"^packages = .*", mode, text, flags=re.M) if mode else text.replace(', from = "src" }]', " }]")
+            (project.path / "pyproject.toml").write_text(changed)
+            project.make("build")
+            shown = docker("run", "--rm", "--workdir", "/", project.runtime, *look).stdout
+            assert shown.strip() == f"/opt/app/{project.package}/analysis.py"
     finally:
         docker("image", "rm", "--force", project.runtime)
 
@@ -210,8 +237,8 @@ def test_a_source_that_is_newer_than_its_pyc_is_seen(built):
 def poetrys_half_again(project, tag: str, namespace: str) -> str:
     """Make Poetry's half anew with the builder's caches of that namespace (a new one is empty); returns the image."""
     again = ["--no-cache-filter", "poetry-packages", "--build-arg", f"BUILDKIT_CACHE_MOUNT_NS={namespace}"]
-    again += ["--target", "poetry-packages", "--tag", f"{project.images}:{tag}", "."]
-    done = subprocess.run(["scripts/docker-build.sh", *again], cwd=project.path, capture_output=True, text=True)
+    again += ["--target", "poetry-packages", "--tag", f"{project.images}:{tag}"]
+    done = subprocess.run([".couplet/host/docker-build.sh", *again], cwd=project.path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return f"{project.images}:{tag}"
 
@@ -226,70 +253,12 @@ def test_the_same_locks_make_the_same_pyc_files(built):
     docker("image", "rm", image)
 
 
-KEPT = """
-import concurrent.futures, hashlib, json, os, pathlib, subprocess, sys
-sys.path.insert(0, "/docker")
-import bytecode
-
-bytecode.CACHE = pathlib.Path("/tmp/cache")
-bytecode.CACHE.mkdir()
-NAMES = ("planted", "damaged", "other_time", "broken")
-
-def compiled(prefix, times=()):
-    (prefix / "bin").mkdir(parents=True)
-    (prefix / "bin/python").symlink_to(sys.executable)
-    os.umask(0o002)
-    for name in NAMES:
-        (prefix / f"{name}.py").write_text("def f(:" if name == "broken" else f"def f(): return '{name}'")
-        os.utime(prefix / f"{name}.py", (dict(times).get(name, 1000),) * 2)
-    found = bytecode.compile_files(str(prefix), [f"{name}.py" for name in NAMES])
-    return {source: (prefix / pyc).read_bytes() for source, pyc in found.items()}
-
-first = compiled(pathlib.Path("/tmp/first"))
-for file in bytecode.CACHE.glob("*/*"):
-    content = file.read_bytes()
-    if b"planted.py" in content:     # another content and its own checksum: what is kept is what is taken
-        content = content[32:] + b"planted"
-        file.write_bytes(hashlib.sha256(content).digest() + content)
-    elif b"damaged.py" in content:   # another content under the old checksum
-        file.write_bytes(content + b"damaged")
-def modes(prefix): return {path.name: oct(path.stat().st_mode & 0o777) for path in prefix.glob("__pycache__/*")}
-second = compiled(pathlib.Path("/tmp/second"), {"other_time": 2000})
-third = pathlib.Path("/tmp/third")
-compiled(third)
-assert set(modes(third).values()) == set(modes(pathlib.Path("/tmp/second")).values()) == {"0o664"}, "made and taken alike"
-# what is compiled already is left alone; what is of another time is not
-one, other = (next(third.glob(f"__pycache__/{name}.*")) for name in ("planted", "damaged"))
-before = one.stat().st_ino, one.stat().st_mtime_ns, other.stat().st_mtime_ns
-os.utime(third / "damaged.py", (3000, 3000))
-bytecode.compile_files(str(third), ["planted.py", "damaged.py"])
-assert (one.stat().st_ino, one.stat().st_mtime_ns) == before[:2] and other.stat().st_mtime_ns != before[2]
-assert len(list(bytecode.CACHE.glob("*/*"))) == 6
-# two builds have the same process numbers: what they put into the cache at once gets there
-with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    list(pool.map(lambda _: bytecode.keep("same", b"content"), range(2000)))
-assert bytecode.kept("same") == b"content" and [file.name for file in bytecode.CACHE.glob("sa/*")] == ["same"]
-where = subprocess.check_output([sys.executable, "-c", "import damaged; print(damaged.f.__code__.co_filename)"], text=True, cwd="/tmp/second")
-print(json.dumps([sorted(first), {name: second[name] == first[name] for name in first},
-    second["planted.py"].endswith(b"planted"), where.strip()]))
-"""
-
-
-@pytest.mark.one_variant
-def test_what_was_compiled_before_is_taken_unless_it_is_damaged_or_of_another_time(built):
-    options = ("--volume", f"{built.path}/docker:/docker:ro", "--entrypoint", f"{built.prefix}/bin/python")
-    first, same, planted, where = json.loads(container.run(built.runtime, "-B", "-c", KEPT, options=options))
-    assert first == ["damaged.py", "other_time.py", "planted.py"], "broken.py does not compile"
-    assert same == {"damaged.py": True, "other_time.py": False, "planted.py": False} and planted
-    assert where == "/tmp/second/damaged.py", "a traceback names the file where it lies now"
-
-
-CONDAS_LAYER = re.compile(r"^#(\d+) \[conda-env \d+/\d+\] RUN .*install_conda", re.M)
+CONDAS_LAYER = re.compile(r"^#(\d+) \[conda-env \d+/\d+\] RUN .*couplet\.sh install-conda", re.M)
 
 
 def condas_layer_is_kept(project) -> bool:
     """Whether a build takes conda's half from the cache."""
-    command = ["scripts/docker-build.sh", "--progress=plain", "--target", "poetry-packages", "."]
+    command = [".couplet/host/docker-build.sh", "--progress=plain", "--target", "poetry-packages"]
     done = subprocess.run(command, cwd=project.path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return f"\n#{CONDAS_LAYER.search(done.stderr)[1]} CACHED\n" in done.stderr
@@ -301,23 +270,14 @@ def test_another_package_of_poetrys_leaves_condas_layer_as_it_is(with_conda, cop
     project = copy_of(with_conda)
     lock = project.path / "conda-linux-64.lock"
     text = lock.read_text()
-    lock.write_text(re.sub(r"^(# stamp p\S+ )\w+$", r"\g<1>" + "0" * 64, text, flags=re.M))
+    with (project.path / "poetry.lock").open("a") as file:
+        file.write("# more\n")
+    restamp(project)
     assert lock.read_text() != text and condas_layer_is_kept(project)
     # never the same list twice: an engine that has run this test before would have the layer
     lock.write_text(text.replace("@EXPLICIT", f"# list {uuid.uuid4()}\n@EXPLICIT"))
+    restamp(project)
     assert not condas_layer_is_kept(project), "the twin"
-
-
-@pytest.mark.one_variant
-def test_an_edit_of_another_helper_does_not_install_copier_anew(with_conda, copy_of):
-    """The twin: an edit of Copier's own list does."""
-    project = copy_of(with_conda)
-    for name, kept in (("report.py", True), ("copier.txt", False)):
-        build(project, "copier")
-        with (project.path / "docker" / name).open("a") as file:
-            file.write(f"\n# edit {uuid.uuid4()}\n")
-        steps = cached(build(project, "copier").output)
-        assert next(was_cached for step, was_cached in steps.items() if step.startswith("copier ")) == kept, steps
 
 
 # --- make report -----------------------------------------------------------------------------------
@@ -344,14 +304,14 @@ def rows(html: str) -> dict[tuple[str, str], tuple[str, float]]:
 def test_the_reports_numbers_add_up(built, report):
     text, _ = report
     size = config(built.runtime)["Size"]
-    numbers = dict(re.findall(r"^  (base|conda|Poetry|project and doors) +([\d.]+) MB", text, re.M))
+    numbers = dict(re.findall(r"^  (base|conda|Poetry|project) +([\d.]+) MB", text, re.M))
     assert abs(sum(map(float, numbers.values())) * 1e6 - size) < 0.03 * size
     of_layers = re.findall(r"^ +([\d.]+) (MB|kB)  \S", text.partition("oldest first:")[2], re.M)
     assert abs(sum(float(n) * {"MB": 1e6, "kB": 1e3}[unit] for n, unit in of_layers) - size) < 0.03 * size
     largest = re.search(
         rf"^ +{max(float(n) for n, unit in of_layers if unit == 'MB')} MB  (.*)", text.partition("oldest first:")[2], re.M
     )
-    assert largest[1] == f"RUN docker/install_{'conda' if built.conda else 'poetry'}", "`docker history` names the layers wrongly"
+    assert largest[1] == f"RUN couplet install-{'conda' if built.conda else 'pypi'}", "`docker history` names the layers wrongly"
 
 
 def test_every_locked_package_is_in_the_report_under_its_owner(built, report):
@@ -359,7 +319,7 @@ def test_every_locked_package_is_in_the_report_under_its_owner(built, report):
     conda = built.locked_by_conda()
     for name, (version, _) in conda.items():
         assert found[name, "conda"][0] == version
-    assert {owner for _, owner in found} == {"base", "Poetry", "project and doors", *(["conda"] if built.conda else [])}
+    assert {owner for _, owner in found} == {"base", "Poetry", "project", *(["conda"] if built.conda else [])}
     owned = {name.removeprefix("python-") for name in conda} | set(conda)
     poetry = {name: v for name, v in checks.locked_by_poetry(built, {"main"}).items() if name not in owned}
     assert poetry
@@ -381,11 +341,11 @@ def test_the_report_sees_what_is_added(with_conda, tmp_path):
     """The twin: 20 MB in the image are 20 MB more in the report, and what conda does not record is not conda's."""
     change = f"USER root\nRUN head -c 20000000 /dev/urandom > /opt/ballast && rm {with_conda.prefix}/conda-meta/scipy-*.json"
     with derived(with_conda.runtime, change) as image:
-        script = str(with_conda.path / "scripts/report.sh")
-        (tmp_path / "docker").symlink_to(with_conda.path / "docker")
+        script = str(with_conda.path / ".couplet/host/report.sh")
+        (tmp_path / ".couplet").symlink_to(with_conda.path / ".couplet")
         shown = subprocess.run(
             [script, image, with_conda.prefix, "x"], cwd=tmp_path, check=True, capture_output=True, text=True
         ).stdout
-    ours = re.search(r"project and doors +([\d.]+) MB", shown)
+    ours = re.search(r"project +([\d.]+) MB", shown)
     assert float(ours[1]) > 20
     assert ("scipy", "conda") not in rows((tmp_path / "report/image.html").read_text())

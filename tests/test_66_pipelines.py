@@ -86,7 +86,7 @@ def test_what_the_image_holds_is_tested_and_not_the_folder(built, copy_of):
     project = copy_of(built)
     project.make("build-dev")
     (project.path / "tests/test_analysis.py").write_text("def test_it():\n    raise SystemError\n")
-    script = project.path / "scripts/docker-run.sh"
+    script = project.path / ".couplet/host/docker-run.sh"
     words = [str(script), project.dev, "pytest", "-q"]
     inside = subprocess.run(words, cwd=project.path, env={**os.environ, "MOUNT": "no"}, capture_output=True, text=True)
     assert inside.returncode == 0 and "3 passed" in inside.stdout, inside.stdout + inside.stderr
@@ -155,18 +155,19 @@ def test_the_image_comes_out_of_whichever_builder_there_is(built, tmp_path):
     def asked(*words: str) -> str:
         log.unlink(missing_ok=True)
         subprocess.run(
-            [built.path / "scripts/docker-build.sh", *words, "."], cwd=built.path, env=path, check=True, capture_output=True
+            [built.path / ".couplet/host/docker-build.sh", *words], cwd=built.path, env=path, check=True, capture_output=True
         )
         [line] = [line for line in log.read_text().splitlines() if line.startswith("buildx build ")]
         return line
 
+    sbom = ("--file", ".couplet/tasks.Dockerfile", "--target", "sbom")
     try:
         assert " --load " in asked("--target", "runtime", "--tag", name)
         container.docker("image", "inspect", name)
     finally:
         container.docker("image", "rm", "--force", name, check=False)
     # the twin: who says himself where it goes is not contradicted
-    assert "--load" not in asked("--target", "sbom", "--output", f"type=local,dest={tmp_path}/out")
+    assert "--load" not in asked(*sbom, "--output", f"type=local,dest={tmp_path}/out")
     assert (tmp_path / "out").is_dir()
 
 
@@ -183,24 +184,24 @@ STARTS = {
 @pytest.mark.parametrize("case", STARTS)
 def test_an_image_that_does_not_start_is_seen(built, case):
     instructions, code, said = STARTS[case]
-    before = container.docker("ps", "--all", "--quiet", "--filter", f"ancestor={built.runtime}").stdout
-    with container.derived(built.runtime, instructions) as image:
+    # a label of this clone's own: an engine takes the same image of another clone's tests for this one
+    with container.derived(built.runtime, f"LABEL of={built.images}\n{instructions}") as image:
         done = subprocess.run(
-            [str(built.path / "scripts/smoke.sh"), image],
+            [str(built.path / ".couplet/host/smoke.sh"), image],
             # what is to start has plenty of time; what never does would take all of it
             env={**os.environ, "SECONDS_TO_START": "30" if code == 0 else "8"},
             capture_output=True,
             text=True,
         )
-    assert done.returncode == code and said in done.stdout + done.stderr, done.stdout + done.stderr
-    assert container.docker("ps", "--all", "--quiet", "--filter", f"ancestor={built.runtime}").stdout == before
+        assert done.returncode == code and said in done.stdout + done.stderr, done.stdout + done.stderr
+        assert container.docker("ps", "--all", "--quiet", "--filter", f"ancestor={image}").stdout == ""
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_smoke_test_that_is_cancelled_leaves_nothing_running(built, name):
-    with container.derived(built.runtime, f"LABEL cancelled={name}\n{HEALTHY.replace('touch /tmp/up', 'echo stuck')}") as image:
+    with container.derived(built.runtime, f"LABEL of={built.images}\n{HEALTHY.replace('touch /tmp/up', 'echo stuck')}") as image:
         asked = ("ps", "--all", "--quiet", "--filter", f"ancestor={image}")
-        smoke = subprocess.Popen(["sh", str(built.path / "scripts/smoke.sh"), image], preexec_fn=heed)
+        smoke = subprocess.Popen(["sh", str(built.path / ".couplet/host/smoke.sh"), image], preexec_fn=heed)
         while not waits(smoke.pid):
             assert smoke.poll() is None, "it ended by itself"
             time.sleep(0.1)

@@ -17,14 +17,14 @@ from tests.harness.project import Project
 pytestmark = pytest.mark.one_variant
 BASES = ("condaforge/miniforge3:26.3.2-3", "debian:bookworm-slim")
 WRITTEN = "mode=max,compression=zstd,force-compression=true,ignore-error=true"
-INSTALLS = ("install_conda.py", "install_poetry.py", "verify.py")
+INSTALLS = ("install-conda", "install-pypi", "verify")
 """The steps that take the time."""
 
 
 def bake(project: Project, *words: str, **variables: str) -> subprocess.CompletedProcess:
-    """Run scripts/docker-build.sh bake, as the Makefile does."""
+    """Run .couplet/host/docker-build.sh bake, as the Makefile does."""
     return subprocess.run(
-        ["scripts/docker-build.sh", "bake", *words], cwd=project.path, env={**os.environ, "IMAGE": project.images, **variables},
+        [".couplet/host/docker-build.sh", "bake", *words], cwd=project.path, env={**os.environ, "IMAGE": project.images, **variables},
         stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )  # fmt: skip
 
@@ -52,24 +52,24 @@ def entry(line: str) -> dict[str, str]:
 
 
 def test_bake_describes_what_make_builds(built):
-    """Stages and tags; labels, secrets and proxies as scripts/docker-build.sh finds them for a plain build."""
+    """Stages and tags; labels, secrets and proxies as .couplet/host/docker-build.sh passes them for a plain build."""
     targets = said(built)
     assert {name: (one["target"], one["tags"]) for name, one in targets.items()} == {
         "runtime": ("runtime", [built.runtime]), "dev": ("dev", [built.dev])
     }  # fmt: skip
     labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", built.runtime).stdout)
-    script = (built.path / "scripts/docker-build.sh").read_text()
+    script = (built.path / ".couplet/host/settings.sh").read_text()
     files = {"pip_conf": "PIP_CONFIG_FILE", "condarc": "CONDARC", "ca": "SSL_CERT_FILE"}
     for target in targets.values():
-        arguments = target["args"]
-        assert arguments["VERSION"] == labels["org.opencontainers.image.version"]
-        assert arguments["POETRY_LOCK"] == labels["org.couplet.poetry-lock.sha256"]
-        assert arguments["CONDA_LOCK"] == labels["org.couplet.conda-lock.sha256"]
+        given = target["labels"]
+        for name in ("org.opencontainers.image.version", "org.couplet.poetry-lock.sha256", "org.couplet.conda-lock.sha256"):
+            assert given[name] == labels[name]
+        arguments = target.get("args", {})
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
             assert arguments.get(name) == (os.environ.get(name) or None)
         secrets = {secret["id"]: secret["src"] for secret in entries(target, "secret")}
         for secret, variable in files.items():
-            assert f'"{secret}=$' in script, "the twin: a secret of this name is looked for"
+            assert f"first {secret} " in script, "the negative control: a secret of this name is looked for"
             if os.environ.get(variable):
                 assert secrets[secret] == os.environ[variable]
         assert not {"cache-from", "cache-to"} & target.keys()
@@ -98,7 +98,7 @@ def test_a_secret_a_mirror_and_a_cache_reach_every_target(built, tmp_path):
 
 def test_an_answer_gives_the_platforms(render):
     folder = render(platforms=["linux-64", "linux-aarch64", "osx-arm64"]).path
-    words = ["docker", "buildx", "bake", "--file", "docker-bake.hcl", "--print", "platforms"]
+    words = ["docker", "buildx", "bake", "--file", ".couplet/bake.hcl", "--print", "platforms"]
     shown = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
     assert json.loads(shown)["target"]["platforms"]["platforms"] == ["linux/amd64", "linux/arm64"]
 
@@ -113,8 +113,8 @@ def test_bake_builds_the_images_that_make_builds(built, copy_of):
     project.make("bake")
     assert {image: id_of(image) for image in before} == before
     # the twin: another label, another image
-    (project.path / "docker-bake.hcl").write_text(
-        (project.path / "docker-bake.hcl")
+    (project.path / ".couplet/bake.hcl").write_text(
+        (project.path / ".couplet/bake.hcl")
         .read_text()
         .replace('["type=docker"]', '["type=docker"]\n    labels = { other = "x" }', 1)
     )
@@ -123,9 +123,8 @@ def test_bake_builds_the_images_that_make_builds(built, copy_of):
 
 
 def asked(output: str) -> list[set[str]]:
-    """The references that each build looked for layers in, less builds that broke off for a fault of the builder's and were tried again."""
-    tried = [build for build in builds(output) if "; once more" not in build]
-    return [set(re.findall(r"^#\d+ (?:\[\w+\] )?importing cache manifest from (\S+)$", build, re.M)) for build in tried]
+    """The references that each build looked for layers in."""
+    return [set(re.findall(r"^#\d+ (?:\[\w+\] )?importing cache manifest from (\S+)$", build, re.M)) for build in builds(output)]
 
 
 def test_each_image_looks_for_layers_in_its_own_reference_and_one_after_the_other(built, copy_of):
@@ -167,13 +166,13 @@ def builds(output: str) -> list[str]:
 
 
 def ran(output: str) -> set[str]:
-    """The helpers that the steps of one build or several ran, less those of steps that were taken from a cache."""
+    """The verbs that the steps of one build or several ran, less those of steps that were taken from a cache."""
     found = set()
     for build in builds(output):
         steps = dict(re.findall(r"^#(\d+) \[[^\]]+\] RUN (.*)$", build, re.M))
         cached = set(re.findall(r"^#(\d+) CACHED$", build, re.M))
         new = [text for number, text in steps.items() if number not in cached]
-        found |= {name for text in new for name in re.findall(r"/docker/(\w+\.(?:py|sh))", text)}
+        found |= {name for text in new for name in re.findall(r"(?:couplet\.sh|\$couplet) ([\w-]+)", text)}
     return found
 
 
@@ -194,11 +193,11 @@ def test_an_empty_builder_takes_the_layers_of_another(small, copy_of, second):
     assert "importing cache manifest" in shown
     assert not ran(shown), ran(shown)
 
-    # and an edit of the code is one layer there too
+    # and an edit of the code is one layer there too, and the look for it
     [source] = (project.path / "src").glob("*/__main__.py")
     source.write_text('print("edited on the second builder")\n')
     shown = project.make("build", **there, CACHE=cache).output
-    assert not ran(shown), ran(shown)
+    assert ran(shown) == {"importable"}, ran(shown)
     words = ["docker", "run", "--rm", "--network", "none", project.runtime]
     done = subprocess.run(words, env={**os.environ, **there}, capture_output=True, text=True)
     assert done.stdout == "edited on the second builder\n", done.stderr
@@ -215,11 +214,10 @@ def test_what_a_step_says_is_read_as_it_is_meant():
         '#0 building with "default" instance using docker driver\n\n'
         "#1 [internal] load build definition\n#1 ...\n\n#2 [internal] load .dockerignore\n#2 DONE 0.0s\n\n"
         "#1 [internal] load build definition\n#1 DONE 0.0s\n#3 importing cache manifest from x/ice:cache\n"
-        "#7 [conda-env 3/3] RUN --mount=x /opt/miniforge/bin/python /docker/install_conda.py --locks\n#7 CACHED\n"
-        "#9 [env 1/1] RUN /opt/miniforge/bin/python /docker/verify.py\n#9 DONE 0.4s\n#9 [x] COPY a b\n"
+        "#7 [conda-env 3/3] RUN --mount=x /couplet/couplet.sh install-conda --locks\n#7 CACHED\n"
+        "#9 [env 1/1] RUN /couplet/couplet.sh verify\n#9 DONE 0.4s\n#9 [x] COPY a b\n"
     )
-    assert ran(output) == {"verify.py"}
-    assert ran(output + output.replace("#9 DONE 0.4s", "#9 CACHED")) == {"verify.py"}
-    assert ran(output + output.replace("#7 CACHED\n", "")) == {"verify.py", "install_conda.py"}
+    assert ran(output) == {"verify"}
+    assert ran(output + output.replace("#9 DONE 0.4s", "#9 CACHED")) == {"verify"}
+    assert ran(output + output.replace("#7 CACHED\n", "")) == {"verify", "install-conda"}
     assert asked(output) == [{"x/ice:cache"}]
-    assert asked(f"{output}Docker's builder lost its way, which is a fault of its own; once more.\n{output}") == [{"x/ice:cache"}]

@@ -21,7 +21,7 @@ from tests.harness import container, summary
 from tests.harness.container import derived, docker
 from tests.harness.project import Project
 
-pytestmark = [pytest.mark.one_variant, pytest.mark.alone]
+pytestmark = [pytest.mark.soak, pytest.mark.one_variant, pytest.mark.alone]
 ENTRY = "/usr/local/bin/entrypoint.sh"
 
 
@@ -198,6 +198,7 @@ def test_an_image_that_leaks_at_each_start_is_seen(with_kernel, what):
 KERNELS = """
 import json, socket, sys, tempfile
 from jupyter_client.manager import KernelManager
+from zmq import Again
 name, variable, number, taken = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
 def started():
@@ -208,10 +209,12 @@ def started():
 def ready(manager, said):
     client = manager.client()
     client.start_channels()
+    # to a kernel that has ended nothing can be sent: without a limit that waits for ever
+    client.shell_channel.socket.sndtimeo = 1000
     try:
         client.wait_for_ready(timeout=240)
         return manager, client
-    except RuntimeError as error:
+    except (RuntimeError, Again) as error:
         client.stop_channels()
         said.seek(0)
         text = said.read().decode()

@@ -14,6 +14,7 @@ import pytest
 
 from tests.harness import checks, container, ports
 from tests.harness.container import derived
+from tests.harness.locks import edit
 from tests.harness.project import Project
 from tests.harness.variants import variants
 
@@ -77,10 +78,12 @@ def test_the_example_notebook_runs(with_kernel, copy_of):
     assert notebook["metadata"]["kernelspec"]["name"] == name
 
 
+KERNEL = ".couplet/couplet/image/kernel.py"
+
+
 def test_a_kernel_that_cannot_start_fails_the_build(with_kernel, copy_of):
     project = copy_of(with_kernel)
-    script = project.path / "docker" / "register_kernel.py"
-    script.write_text(script.read_text().replace('"import sys; print(sys.prefix)"', '"import sys; sys.prefix = 1 / 0"'))
+    edit(project, KERNEL, '"import sys; print(sys.prefix)"', '"import sys; sys.prefix = 1 / 0"')
     shown = project.make("build", fails=True).output
     assert f"ERROR: kernel {project.kernel['name']} runs in" in shown
 
@@ -180,14 +183,11 @@ def test_the_kernels_life(scripted, kind):
 
 def test_a_kernel_whose_json_is_stale_fails_the_build(with_kernel, copy_of):
     project = copy_of(with_kernel)
-    script = project.path / "docker" / "register_kernel.py"
     stale = (
         "    spec = Path(written, 'kernel.json')\n"
-        "    spec.write_text(spec.read_text().replace(options.environment + '/bin/', '/opt/old/bin/'))\n"
+        "    spec.write_text(spec.read_text().replace(f'{environment}/bin/', '/opt/old/bin/'))\n"
     )
-    text = script.read_text()
-    assert "    with tempfile" in text
-    script.write_text(text.replace("    with tempfile", stale + "    with tempfile", 1))
+    edit(project, KERNEL, "    with tempfile", stale + "    with tempfile")
     shown = project.make("build", fails=True).output
     assert f"ERROR: kernel {project.kernel['name']} runs in /opt/old/bin/python" in shown
 

@@ -107,7 +107,7 @@ def test_the_apps_packages_are_poetrys(with_app):
 BREAK = {
     "flask": ("web.py", '"status": "ok"', '"status": "bad"'),
     "streamlit": ("dashboard.py", "in @chosen", "not in @chosen"),
-    "jupyterlab": ("serve.py", '"--no-browser",', '"--no-browser", "--IdentityProvider.token=",'),
+    "jupyterlab": ("serve.py", "c.ServerApp.open_browser", "c.IdentityProvider.token = ''; c.ServerApp.open_browser"),
     "script": ("__main__.py", "return 1", "return 0"),
 }
 
@@ -138,7 +138,7 @@ def test_the_image_says_where_it_listens_and_how_it_is(served):
 def test_a_script_listens_nowhere(script):
     config = json.loads(docker("image", "inspect", script.runtime).stdout)[0]["Config"]
     assert "ExposedPorts" not in config and "Healthcheck" not in config
-    assert not (script.path / "docker/health.py").exists() and "ports" not in (script.path / "compose.yaml").read_text()
+    assert "health" not in (script.path / "Dockerfile").read_text() and "ports" not in (script.path / "compose.yaml").read_text()
 
 
 @pytest.mark.parametrize("user", ["1000:1000", "12345:6789"])
@@ -179,6 +179,27 @@ def test_the_port_moves_with_its_check(served):
         # the twin: nothing is left at the usual one
         shown = docker("exec", "--env", "PORT=", name, "health", str(PORTS[app_of(served)]), "/", check=False)
         assert shown.code == 1 and "refused" in shown.output
+
+
+IPV4_ALONE = {
+    "flask": (("--env", "GUNICORN_CMD_ARGS=--bind=0.0.0.0:8000"), ()),
+    "streamlit": (("--env", "STREAMLIT_SERVER_ADDRESS=0.0.0.0"), ()),
+    "jupyterlab": ((), ("jupyter", "lab", "--ip=0.0.0.0")),
+}
+"""What makes an app listen on IPv4 alone: options of `docker run`, and a command."""
+
+
+def test_it_listens_on_ipv6_too(served):
+    """For clusters that have nothing else. Without IPv6, as Docker's networks are, the other tests run."""
+    port = PORTS[app_of(served)]
+    ipv6 = ("--sysctl", "net.ipv6.conf.all.disable_ipv6=0")
+    ask = ("python", "-c", f"import socket; socket.create_connection(('::1', {port}))")
+    with serving(served.runtime, *ipv6, port=port) as (name, _):
+        docker("exec", name, *ask)
+    # the negative control
+    options, command = IPV4_ALONE[app_of(served)]
+    with serving(served.runtime, *ipv6, *options, port=port, command=command) as (name, _):
+        assert "refused" in docker("exec", name, *ask, check=False).output
 
 
 def test_a_health_that_is_not_200_is_none(served):
@@ -449,6 +470,37 @@ def test_jupyterlab_takes_a_token_and_never_goes_without(jupyterlab):
             token = token or shown.group(1)
             specs = json.loads(answer(f"{address}/api/kernelspecs?token={token}"))
             assert jupyterlab.kernel["name"] in specs["kernelspecs"]
+
+
+def test_jupyterlab_is_healthy_behind_a_base_url(jupyterlab):
+    """Kubeflow's variable, and an option of another of Jupyter's servers; as any user, whose runtime folder is elsewhere."""
+    for options, words in ((("--env", "NB_PREFIX=/ice/lab"), ()), ((), ("--ServerApp.base_url=/ice/lab",))):
+        command = ("jupyter", "server", *words) if words else ()
+        with serving(jupyterlab.runtime, *options, "--user", "4321:0", port=8888, command=command) as (_, address):
+            assert "version" in json.loads(answer(f"{address}/ice/lab/api"))
+            # the twin: where the check asked before, nothing is
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                answer(f"{address}/api")
+
+
+def test_a_port_that_is_none_is_an_error(jupyterlab):
+    shown = docker("run", "--rm", "--env", "PORT=8888/tcp", jupyterlab.runtime, check=False)
+    assert (shown.code, shown.output.strip().split("\n")[-1]) == (1, "PORT=8888/tcp is no port: give a number.")
+
+
+def test_a_users_own_settings_of_jupyter_take_precedence(jupyterlab, tmp_path):
+    """And what the template sets holds without them: extensions come from the locks."""
+    (tmp_path / "jupyter_server_config.py").write_text("c.ServerApp.base_url = '/mine'\n")
+    tmp_path.chmod(0o755)
+    home = ("--volume", f"{tmp_path}:/home/app/.jupyter:ro")
+    with serving(jupyterlab.runtime, *home, "--env", "JUPYTER_TOKEN=t", port=8888) as (_, address):
+        page = answer(f"{address}/mine/lab?token=t")
+        assert (
+            json.loads(re.search(r"<script id=.jupyter-config-data.[^>]*>(.*?)</script>", page, re.S).group(1))[
+                "extensionManager"
+            ]["can_install"]
+            is False
+        )
 
 
 # --- a script ----------------------------------------------------------------------------------------

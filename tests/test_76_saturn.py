@@ -15,11 +15,16 @@ import pytest
 
 from tests.harness import checks, container, saturn
 from tests.harness.container import derived, docker, running
-from tests.harness.project import Project
+from tests.harness.project import Done, Project
 from tests.harness.saturn import PREFIX, OnSaturn
 from tests.harness.variants import variants
 
-CHANGED = f"import sys; sys.path.insert(0, '/docker'); import json, verify; print(json.dumps(verify.changed_files('{PREFIX}')))"
+CHANGED = f"""
+import json, sys; sys.path.insert(0, "/couplet")
+from pathlib import Path
+from couplet.install import verify
+print(json.dumps(verify.changed_files(Path("{PREFIX}"))))
+"""
 START = ". /opt/poetry/start.sh"
 Where = Callable[..., str]
 """Runs a command somewhere and returns what it prints."""
@@ -65,7 +70,7 @@ every_way = pytest.mark.parametrize("way", ["image", "pasted", "registered"])
 
 def looked_into(project: Project) -> tuple[str, ...]:
     """Options of a container for what the two below run in it."""
-    return ("--volume", f"{project.path}/docker:/docker:ro", "--volume", f"{project.path}/notebooks:/notebooks:ro")
+    return ("--volume", f"{project.path}/.couplet:/couplet:ro", "--volume", f"{project.path}/notebooks:/notebooks:ro")
 
 
 def image_of(name: str, project: Project, *options: str) -> Where:
@@ -79,7 +84,7 @@ def builder_of(name: str) -> Where:
 
 
 def changed_files(where: Where) -> list[str]:
-    """Which files of conda's in the environment are not as conda left them? By the very script that the build uses."""
+    """Which files in the environment are not as they were installed? By the very module that the build uses."""
     found, looked_at = json.loads(where("/opt/poetry/venv/bin/python", "-B", "-c", CHANGED))
     assert looked_at > 10_000
     return found
@@ -103,7 +108,24 @@ def test_the_kernels_defaults_are_the_platforms(render):
     assert not (render("docker").path / "postBuild").exists()
 
 
-SETTINGS = "import sys; sys.path.insert(0, '/docker'); import json, saturn; print(json.dumps(saturn.network()))"
+def test_what_is_started_on_the_root_runs_on_its_old_python(render):
+    """The base image is of 2022, and so is the stand-in's root: what wants a newer Python runs with the environment's."""
+
+    def on_root(*words: str) -> Done:
+        volume = f"--volume={render(hosting='saturn').path}/.couplet:/couplet:ro"
+        return docker(
+            "run", "--rm", volume, "--env=PYTHONPATH=/couplet", saturn.BASE, "/opt/saturncloud/bin/python", *words, check=False
+        )
+
+    assert on_root("--version").output.startswith("Python 3.9.")
+    for module in ("couplet.saturn.root", "couplet.install.fetch"):
+        assert on_root("-B", "-c", f"import {module}").code == 0
+    # the negative control: build.py is for the environment's
+    done = on_root("-B", "-c", "import couplet.saturn.build")
+    assert done.code and "No module named 'tomllib'" in done.output
+
+
+SETTINGS = "import json; from couplet.saturn import root; print(json.dumps(root.settings()))"
 INDEX = "index-url = https://example.com/simple\nextra-index-url =\n    https://example.com/a\n    https://example.com/b\n"
 TIMEOUTS = ("PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", "POETRY_REQUESTS_TIMEOUT")
 
@@ -114,18 +136,18 @@ def test_pips_settings_in_the_base_image_hold_for_uv_and_poetry_too(render, tmp_
 
     def settings(pip_conf: str, *options: str) -> dict[str, str]:
         (tmp_path / "pip.conf").write_text(f"[global]\n{pip_conf}")
-        volumes = [f"--volume={helpers}:/docker:ro", f"--volume={tmp_path}/pip.conf:{place}:ro"]
+        volumes = ["--env=PYTHONPATH=/couplet", f"--volume={helpers}:/couplet:ro", f"--volume={tmp_path}/pip.conf:{place}:ro"]
         words = ("/opt/saturncloud/bin/python", "-B", "-c", SETTINGS)
         return json.loads(container.run(saturn.BASE, *words, options=(*volumes, *options)))
 
-    helpers = render(hosting="saturn").path / "docker"
+    helpers = render(hosting="saturn").path / ".couplet"
     found = settings(f"{INDEX}timeout = 300.5\n")
     assert {found[name] for name in TIMEOUTS} == {"300"}
     assert found["UV_DEFAULT_INDEX"] == found["POETRY_PYPI_MIRROR_URL"] == "https://example.com/simple"
     # uv asks in this order, and the main one comes first; tests/test_32_company.py has what happens else
     assert found["UV_INDEX"] == "https://example.com/simple https://example.com/a https://example.com/b"
     assert found["UV_INDEX_STRATEGY"] == "unsafe-first-match"
-    # the twins: a variable has the last word, and no setting is none
+    # the negative controls: a variable takes precedence, and no setting is none
     found = settings("timeout = 300\n", "--env", "PIP_DEFAULT_TIMEOUT=7")
     assert {found[name] for name in TIMEOUTS} == {"7"}
     found = settings("")
@@ -156,7 +178,7 @@ def test_the_platforms_jupyter_runs_the_notebook_in_the_environment(project, way
 
 
 def test_without_post_build_the_same_kernel_is_the_platforms_own(project):
-    """The twin: python3 is there before, and is not the project's."""
+    """The negative control: python3 is there before, and is not the project's."""
     script = 'env -i HOME=/tmp/home /opt/saturncloud/bin/python -c "$0" \'["python3", ["import sys; print(sys.prefix)"]]\''
     assert container.run(saturn.BASE, "bash", "-c", script, checks.NOTEBOOK).strip() == "/opt/saturncloud"
 
@@ -164,7 +186,9 @@ def test_without_post_build_the_same_kernel_is_the_platforms_own(project):
 @every_way
 def test_poetry_is_the_pinned_one_and_knows_the_environment(project, way, request):
     name, begin = request.getfixturevalue(way), "true" if way == "registered" else START
-    pinned = next(line for line in (project.path / "docker/poetry.txt").read_text().splitlines() if line.startswith("poetry=="))
+    pinned = next(
+        line for line in (project.path / ".couplet/pins/poetry.txt").read_text().splitlines() if line.startswith("poetry==")
+    )
     script = (
         f"{begin}; cd /opt/app; poetry --version; poetry env info --path; poetry config cache-dir; poetry install --only main"
     )
@@ -182,7 +206,7 @@ def test_poetry_brings_no_python_of_its_own_onto_the_path(image):
 
 
 def test_without_condas_variables_poetry_takes_another_environment(image):
-    """The twin: what CONDA_PREFIX and CONDA_DEFAULT_ENV are for."""
+    """The negative control: what CONDA_PREFIX and CONDA_DEFAULT_ENV are for."""
     for without in ("unset CONDA_PREFIX CONDA_DEFAULT_ENV", "export CONDA_DEFAULT_ENV=base"):
         shown = container.run(image, "bash", "-c", f"{START}; {without}; cd /opt/app; poetry env info --path", check=False)
         assert shown.strip() != PREFIX
@@ -195,7 +219,7 @@ def test_nothing_is_left_in_home_or_tmp(image):
 
 
 def test_a_naive_poetry_install_changes_condas_files_and_is_seen(project, image):
-    """The twin: Poetry as its installer leaves it, in the environment as conda leaves it (python-poetry/poetry#6408)."""
+    """The negative control: Poetry as its installer leaves it, in the environment as conda leaves it (python-poetry/poetry#6408)."""
     conda_left = f'echo \'{{"dir_info": {{}}, "url": "file:///home/conda/numpy"}}\' > $(echo {NUMPY})/direct_url.json'
     for plugin, intact in (("true", True), ("rm -r /opt/poetry/venv/lib/python3.*/site-packages/conda_first*", False)):
         with saturn.builder(image, *looked_into(project)) as builder:
@@ -204,7 +228,8 @@ def test_a_naive_poetry_install_changes_condas_files_and_is_seen(project, image)
             install = f"{START}; cd /opt/app; poetry install --only main"
             # afterwards that file of ours goes again: it is not the one that conda's package brought
             saturn.bash(builder, f"{conda_left}; {plugin}; {index}; {quiet}; {install}; rm -f {NUMPY}/direct_url.json")
-            seen = changed_files(builder_of(builder))
+            # (the project itself is Poetry's to install again, with a record of its own)
+            seen = [line for line in changed_files(builder_of(builder)) if not line.startswith(f"{project.package}-")]
         assert (not seen) == intact, seen
         assert intact or any(line.startswith("numpy: ") for line in seen)
 
@@ -255,7 +280,7 @@ def test_the_one_script_is_the_same_wherever_it_is_made(project, copy_of):
     copy.make("saturn")
     script = (copy.path / "build/postBuild").read_bytes()
     assert hashlib.sha256(script).hexdigest() == digest
-    # the twin: what belongs into it makes it another
+    # the negative control: what belongs into it makes it another
     code = copy.path / "src" / copy.package / "analysis.py"
     code.write_text(code.read_text() + "\n# one more line\n")
     copy.make("saturn")
@@ -322,8 +347,13 @@ def test_post_build_alone_says_what_to_do(project, tmp_path):
     assert done.code == 1 and "make saturn" in done.output
 
 
-def test_a_lock_that_was_tampered_with_installs_nothing(project, copy_of):
-    """By hash: the twin of both locks being installed."""
+def conda_meta(builder: str) -> str:
+    """What conda has recorded in the environment of a builder."""
+    return saturn.bash(builder, f"find {PREFIX}/conda-meta -name '*.json'").stdout
+
+
+def test_an_archive_with_another_sha256_than_the_lock_says_installs_nothing(project, copy_of):
+    """MD5 is what conda itself compares; the lock has both. (The negative control: `image` is built of the same lock.)"""
     copy = copy_of(project)
     lock = copy.path / "conda-linux-64.lock"
     text = lock.read_text()
@@ -332,4 +362,29 @@ def test_a_lock_that_was_tampered_with_installs_nothing(project, copy_of):
     with saturn.builder() as builder:
         saturn.copy(copy, builder)
         done = saturn.post_build(builder, check=False)
-    assert done.code == 1 and "conda-linux-64.lock was cut short or edited by hand" in done.output
+        assert done.code == 1 and f"{line.split()[3]}: it has SHA-256 {line.split()[2]}, the lock says {'0' * 64}" in done.output
+        assert conda_meta(builder) == "", "nothing was linked"
+
+
+DAMAGE = f"""
+
+_install = install
+
+
+def install(*words, **more):
+    _install(*words, **more)
+    with next(Path("{PREFIX}").glob("lib/python3.*/site-packages/numpy/version.py")).open("a") as file:
+        file.write("# changed\\n")
+"""
+
+
+def test_an_environment_that_changes_during_the_build_fails_the_final_verification(project, copy_of):
+    """As a package's script or a broken installer might change it, after everything was installed by hash."""
+    copy = copy_of(project)
+    with (copy.path / ".couplet/couplet/install/pypi.py").open("a") as file:
+        file.write(DAMAGE)
+    with saturn.builder() as builder:
+        saturn.copy(copy, builder)
+        done = saturn.post_build(builder, check=False)
+        assert done.code == 1 and "numpy/version.py was changed" in done.output and "\nDone." not in done.output
+        assert saturn.bash(builder, "ls /opt/poetry").stdout == "", "nothing is made that a resource could start"

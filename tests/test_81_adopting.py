@@ -1,23 +1,37 @@
-"""Adopting: docs/adopting.md on a repository with conda, Poetry, a Makefile and a Dockerfile of its own."""
+"""Adopting: hooks/adopt.py on likenesses of repositories that have conda, Poetry or both already."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tomllib
 from pathlib import Path
 
-import copier
 import pytest
 import yaml
 
 from tests.harness import adopting, template, update
-from tests.harness.update import Edit
+from tests.harness.update import Edit, replace
+
+LISTED = {
+    "tides": ["Dockerfile", "Dockerfile", "Makefile"],
+    "mooring": [
+        "environment.yml", "environment.yml", "README.md:8", ".dockerignore", "Dockerfile", "Makefile", "entrypoint.sh",
+        ".gitignore:3:.*", ".github/workflows/tests.yml", "README.md:5", "README.md:6",
+    ],
+    "locks": ["pyproject.toml", "pyproject.toml", ".pre-commit-config.yaml", "Dockerfile"],
+    "salt": ["requirements.txt", "environment.yaml", "Dockerfile", "Dockerfile", "setup.py"],
+    "swell": ["pyproject.toml", "pyproject.toml"],
+    "surge": ["pyproject.toml", "environment.yml", "Dockerfile"],
+}  # fmt: skip
+"""What somebody has to look at, by file, in the order in which it is listed."""
+EVERY = pytest.mark.parametrize("name", adopting.LIKENESSES)
 
 
-@pytest.fixture
-def source(tmp_path) -> Path:
-    """The template, to get a newer release in the course of a test."""
-    return template.snapshot(tmp_path / "couplet")
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """The template."""
+    return template.snapshot(tmp_path_factory.mktemp("template") / "couplet")
 
 
 @pytest.fixture
@@ -26,46 +40,291 @@ def theirs(tmp_path) -> Path:
     return adopting.begin(tmp_path / "tides")
 
 
-def test_the_merge_shows_every_line_of_theirs(theirs, source):
-    done = adopting.follow(adopting.PAGE[0], theirs, source)
-    assert done.returncode == 1 and "CONFLICT" in done.stdout, done.stdout
-    assert adopting.missing(theirs) == []
-    both = {name for name in adopting.THEIRS if name in update.files(theirs.parent / "rendered")}
-    assert (
-        update.conflicts(theirs)
-        == both
-        == {"environment.yml", "pyproject.toml", "Makefile", "Dockerfile", "README.md", ".gitignore"}
+def toml(folder: Path) -> dict:
+    """Return pyproject.toml of a repository."""
+    return tomllib.loads((folder / "pyproject.toml").read_text())
+
+
+def conda(folder: Path) -> dict:
+    """Return environment.yml of a repository."""
+    return yaml.safe_load((folder / "environment.yml").read_text())
+
+
+def state(folder: Path) -> tuple:
+    """Return all that an adoption may change: files, branch, index, and branches."""
+    shown = [template.git(folder, *words) for words in (("status", "--porcelain", "--branch"), ("branch",))]
+    return update.files(folder), *shown
+
+
+@EVERY
+def test_nothing_is_lost_and_nothing_dangles(name, tmp_path, source):
+    folder = adopting.begin(tmp_path / name, name)
+    done = adopting.adopt(folder, source)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert adopting.missing(folder, name, done.stdout) == []
+    assert adopting.dangling(folder) == []
+    assert adopting.invalid(folder) == []
+    assert [line.split(": ")[0] for line in adopting.to_look_at(done.stdout)] == LISTED[name], done.stdout
+    # all is staged, on a branch of its own, and nothing is committed
+    assert template.git(folder, "branch", "--show-current") == "adopt\n"
+    assert template.git(folder, "log", "--format=%s") == "Forty years\n"
+    assert not [line for line in template.git(folder, "status", "--porcelain").splitlines() if line[1] != " "]
+    # what a clone gets is what is here
+    update.commit(folder, "Adopt the template")
+    clone = tmp_path / "clone"
+    template.git(tmp_path, "clone", "--quiet", str(folder), str(clone))
+    ignored = adopting.IGNORED.get(name, {})
+    assert update.files(folder).keys() - update.files(clone).keys() == {
+        path if path.startswith("data/") else f"src/{path}" for path in ignored
+    }
+
+
+@EVERY
+def test_the_code_keeps_its_history(name, tmp_path, source):
+    folder = adopting.begin(tmp_path / name, name)
+    adopting.adopt(folder, source)
+    update.commit(folder, "Adopt the template")
+    for path in adopting.LIKENESSES[name]:
+        if path.endswith(".py") and adopting.LIKENESSES[name][path]:
+            now = path if (folder / path).exists() else f"src/{path}"
+            assert "Forty years" in template.git(folder, "log", "--follow", "--format=%s", "--", now), now
+
+
+def test_the_checks_see_what_is_wrong(theirs, source):
+    """The negative controls of the two tests above."""
+    done = adopting.adopt(theirs, source)
+    replace(theirs, "Dockerfile", 'CMD ["python"]', 'CMD ["python", "-m", "tide_gauge"]')
+    (theirs / "tests/test_analysis.py").write_text("from tide_gauge.analysis import fit\n")
+    (theirs / "notebooks").mkdir()
+    (theirs / "notebooks/example.ipynb").write_text('"from tide_gauge.analysis import load"')
+    replace(
+        theirs, "pyproject.toml", "[dependency-groups]", '[project.scripts]\ngone = "tide_gauge.gone:main"\n\n[dependency-groups]'
     )
-    assert update.unseen_markers(theirs) == []
+    assert adopting.dangling(theirs) == [
+        "the script gone names tide_gauge.gone, which is not there",
+        "CMD names tide_gauge.__main__, which is not there",
+        "test_analysis.py (tide_gauge.analysis) names tide_gauge.analysis, which is not there",
+        "example.ipynb (tide_gauge.analysis) names tide_gauge.analysis, which is not there",
+    ]
+    replace(theirs, "pyproject.toml", 'version = "0.4.2"', "version = 4")
+    assert adopting.invalid(theirs)
+    (theirs / "src/tide_gauge/level.py").write_text("")
+    (theirs / "before-adopting/Makefile").unlink()
+    assert adopting.missing(theirs, "tides", done.stdout) == ["tide_gauge/level.py is gone"]
+    silent = re.sub(r"^ *Makefile: .*\n", "", done.stdout, flags=re.M)
+    assert "Makefile is gone" in adopting.missing(theirs, "tides", silent)
 
 
-def test_a_plain_copy_over_it_would_lose_lines(theirs, source):
-    """The twin: what the page avoids, seen by the same check."""
-    copier.run_copy(str(source), theirs, data={"project_name": "Tide Gauge"}, defaults=True, overwrite=True, quiet=True)
-    assert "environment.yml:       - tabulate==0.9.0" in adopting.missing(theirs)
+def test_a_plain_copy_over_it_loses_files_unsaid(theirs, source):
+    """Another negative control: what the script is for, seen by the same check."""
+    template.render(source, theirs / "elsewhere", {"project_name": "Tide Gauge", "package_name": "tide_gauge"})
+    subprocess.run(["cp", "-r", f"{theirs}/elsewhere/.", str(theirs)], check=True)
+    assert "Makefile is gone" in adopting.missing(theirs, "tides", "")
 
 
-def test_a_conflict_that_is_left_stops_the_last_step(theirs, source):
-    assert adopting.follow(adopting.PAGE[0], theirs, source).returncode
-    done = adopting.follow(adopting.PAGE[-1], theirs, source)
-    assert done.returncode and "leftover conflict marker" in done.stdout
+def test_answers_come_from_what_is_there(tmp_path, source):
+    folder = adopting.begin(tmp_path / "mooring", "mooring")
+    done = adopting.adopt(folder, source)
+    recorded = update.answers_of(folder)
+    assert recorded == {
+        "author_email": "ada@example.org", "author_name": "Ada Ebb", "ci": "github", "environment": "conda-poetry",
+        "kernel": True, "license": "Apache-2.0", "package_name": "mooring", "platforms": ["linux-64"],
+        "profile": "standard", "project_description": "Currents from moored instruments", "project_name": "Mooring",
+        "python_version": "3.11",
+    }  # fmt: skip
+    for name, value in recorded.items():
+        assert f"  {name}: {value}" in done.stdout
+    assert "Private :: Do Not Upload" not in (folder / "pyproject.toml").read_text()
+    assert [author["name"] for author in toml(folder)["project"]["authors"]] == ["Ada Ebb", "Ben Flow"]
 
 
-def test_an_adopted_repository_is_a_project_like_any_other(theirs, source):
-    """It has history, values and answers, and the next release comes in without a loss or a conflict."""
+def test_an_answer_of_ones_own_goes_before_what_was_derived(theirs, source):
+    done = adopting.adopt(theirs, source, "python_version=3.12", "project_name=Ebb and Flow", "kernel=true")
+    answers = update.answers_of(theirs)
+    assert (answers["python_version"], answers["project_name"], answers["kernel"]) == ("3.12", "Ebb and Flow", True)
+    assert "python_version: 3.12  (--data)" in done.stdout
+    assert conda(theirs)["dependencies"][:3] == ["python=3.12", "ipykernel", "pip"]
+    assert "  # reads the gauges' files\n  - scipy>=1.11\n" in (theirs / "environment.yml").read_text()
+
+
+def test_what_has_one_meaning_is_converted(tmp_path, source):
+    folder = adopting.begin(tmp_path / "mooring", "mooring")
+    adopting.adopt(folder, source)
+    assert (folder / "environment.yml").read_text() == (
+        "name: mooring\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python=3.11\n  - ipykernel>=6\n"
+        "  - numpy  # for the spectra\n  - pip\nvariables:\n  MOORING_DEPTH: '40'\n"
+    )
+    document = toml(folder)
+    assert document["project"]["dependencies"] == [
+        "pandas>=1.5", "tabulate[widechars]>=0.9", 'tomli>=2.0,<3.0 ; python_version < "3.11"',
+    ]  # fmt: skip
+    assert '"tabulate[widechars]>=0.9", # tables in reports' in (folder / "pyproject.toml").read_text()
+    assert document["dependency-groups"]["dev"][:2] == ["pytest>=7", "ruff>=0.9"]
+    assert document["tool"]["poetry"]["packages"] == [{"include": "mooring", "from": "src"}]
+    assert "dependencies" not in document["tool"]["poetry"] and "scripts" not in document["tool"]["poetry"]
+    assert 'CMD ["mooring"]' in (folder / "Dockerfile").read_text()
+
+
+def test_comments_of_environment_yml_stay_and_its_pip_section_goes(theirs, source):
     adopting.adopt(theirs, source)
-    assert template.git(theirs, "status", "--porcelain") == "" and not update.conflicts(theirs)
-    assert "Forty years" in template.git(theirs, "log", "--format=%s")
-    project = tomllib.loads((theirs / "pyproject.toml").read_text())
-    assert project["project"]["name"] == "tide-gauge" and "tabulate==0.9.0" in project["project"]["dependencies"]
-    assert "scipy>=1.11" in yaml.safe_load((theirs / "environment.yml").read_text())["dependencies"]
-    assert not [name for name in ("poetry.lock", "conda-linux-64.lock") if (theirs / name).exists()]
-    subprocess.run(["make", "--dry-run", "figures"], cwd=theirs, check=True, capture_output=True)
+    assert "  # reads the gauges' files\n  - scipy>=1.11\n" in (theirs / "environment.yml").read_text()
+    assert conda(theirs)["dependencies"] == ["python=3.11", "pip", "scipy>=1.11"]
+    assert toml(theirs)["project"]["dependencies"] == ["pandas>=2.2,<3.0", "tabulate==0.9.0"]
+    assert toml(theirs)["tool"]["coverage"] == {"run": {"branch": True}}
 
+
+def test_a_comment_stays_with_the_entry_that_it_speaks_of(theirs, source):
+    """Also where the entry above it goes, where one is added (pip), and where pip's line moves to the other file."""
+    replace(theirs, "environment.yml", "  - pip\n", "  - mamba  # our solver\n  # for the spectra\n  - numpy\n  - yq\n")
+    replace(theirs, "environment.yml", "tabulate==0.9.0", "tabulate==0.9.0  # tables")
+    update.commit(theirs)
+    adopting.adopt(theirs, source)
+    assert (
+        (theirs / "environment.yml")
+        .read_text()
+        .endswith("  - pip\n  - python=3.11\n  # for the spectra\n  - numpy\n  # reads the gauges' files\n  - scipy>=1.11\n")
+    )
+    assert '"tabulate==0.9.0", # tables' in (theirs / "pyproject.toml").read_text()
+
+
+def test_poetry_alone_stays_without_conda(tmp_path, source):
+    folder = adopting.begin(tmp_path / "locks", "locks")
+    adopting.adopt(folder, source)
+    assert update.answers_of(folder)["environment"] == "poetry" and not (folder / "environment.yml").exists()
+    document = toml(folder)
+    assert document["project"]["dependencies"] == ["tabulate>=0.9.0,<0.10.0"]
+    assert document["project"]["optional-dependencies"] == {"pretty": ["rich>=13,<14"]}
+    assert document["project"]["scripts"] == {"keeper": "keeper.gate:main"}
+    assert document["dependency-groups"]["dev"] == ["pytest>=8.0,<9.0", "ruff>=0.4"]
+    assert document["tool"]["ruff"] == {"line-length": 88}
+
+
+def test_setup_py_and_requirements_are_read(tmp_path, source):
+    folder = adopting.begin(tmp_path / "salt", "salt")
+    adopting.adopt(folder, source)
+    project = toml(folder)["project"]
+    assert (project["name"], project["version"], project["license"]) == ("salt", "1.3", "GPL-3.0-or-later")
+    assert project["dependencies"] == ["pandas>=2.2", "tabulate>=0.9"] and "classifiers" not in project
+    assert (folder / "src/salt.py").exists() and not (folder / "environment.yaml").exists()
+    assert toml(folder)["tool"]["pytest"]["ini_options"]["testpaths"] == ["."]
+    assert "ipykernel" in conda(folder)["dependencies"]
+
+
+def test_a_dependency_that_is_said_twice_is_listed(theirs, source):
+    """And the negative control: said twice in the same words, it is not."""
+    replace(theirs, "environment.yml", "tabulate==0.9.0\n", "tabulate==0.9.0\n      - Pandas>=1\n")
+    replace(theirs, "pyproject.toml", 'pandas = "^2.2"\n', 'pandas = "^2.2"\ntabulate = "0.9.0"\n')
+    update.commit(theirs)
+    shown = adopting.to_look_at(adopting.adopt(theirs, source).stdout)
+    said = [line for line in shown if "choose" in line]
+    assert said == ["pyproject.toml: `pandas>=2.2,<3.0` was kept, and environment.yml (pip:) says `Pandas>=1`: choose"]
+
+
+def test_where_nothing_is_left_the_exit_code_is_0(tmp_path, source):
+    folder = adopting.begin(tmp_path / "swell", "swell")
+    replace(folder, "pyproject.toml", 'dynamic = ["version"]', 'version = "0.7.1"')
+    replace(folder, "pyproject.toml", '[tool.setuptools.packages.find]\nwhere = ["src"]\n', "")
+    update.commit(folder)
+    done = adopting.adopt(folder, source)
+    assert done.returncode == 0 and "To look at" not in done.stdout, done.stdout + done.stderr
+
+
+def test_what_an_answer_settles_is_not_listed(tmp_path, source):
+    """The negative control is `LISTED`: without the answers, both lines are there."""
+    folder = adopting.begin(tmp_path / "surge", "surge")
+    done = adopting.adopt(folder, source, "license=MIT")
+    assert "licence" not in done.stdout and toml(folder)["project"]["license"] == "MIT"
+    folder = adopting.begin(tmp_path / "mooring", "mooring")
+    assert "Python 3.10" not in adopting.adopt(folder, source, "python_version=3.12").stdout
+
+
+def test_what_was_ignored_stays_ignored(tmp_path, source):
+    """A file within a package moves with it, and `git add --all` does not publish it; without the line it would be told."""
+    folder = adopting.begin(tmp_path / "mooring", "mooring")
+    adopting.adopt(folder, source)
+    template.git(folder, "add", "--all")
+    assert (folder / "src/mooring/raw/a.dat").exists()
+    assert "raw" not in template.git(folder, "ls-files")
+
+    other = adopting.begin(tmp_path / "other", "mooring")
+    replace(other, ".gitignore", "/mooring/raw/", "*oring/raw/")
+    replace(other, ".gitignore", "*oring/raw/", "/moor*/raw/")
+    update.commit(other)
+    listed = adopting.to_look_at(adopting.adopt(other, source).stdout)
+    assert "src/mooring/raw/: git ignored it as mooring/raw/ and would not any more: add a line to .gitignore" in listed
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (Edit("README.md", "more\n"), "not everything is committed (README.md)"),
+        (Edit("new.py", "more\n"), "not everything is committed (new.py)"),
+        (Edit(".copier-answers.yml", "_src_path: x\n"), ".copier-answers.yml: a template of Copier's is here already"),
+        (Edit("environment.yml", "  - [\n"), "environment.yml: "),
+        (Edit("pyproject.toml", "[[\n"), "pyproject.toml: "),
+        (Edit("pyproject.toml", '[tool.poetry.group.x.dependencies]\nscipy = "^^2"\n'), "this cannot be converted: "),
+    ],
+    ids=lambda value: value.path if isinstance(value, Edit) else "",
+)
+def test_refused_and_nothing_changed(theirs, source, change, said):
+    change.apply(theirs)
+    if "committed" not in said:
+        update.commit(theirs)
+    before = state(theirs)
+    done = adopting.adopt(theirs, source)
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert state(theirs) == before
+
+
+def test_a_folder_without_git_is_refused(tmp_path, source):
+    (tmp_path / "plain").mkdir()
+    done = adopting.adopt(tmp_path / "plain", source)
+    assert done.returncode == 1 and "git init" in done.stderr
+    done = adopting.adopt(tmp_path / "none", source)
+    assert done.returncode == 1 and "there is no such folder" in done.stderr
+
+
+@pytest.mark.parametrize("pair", ["python_version=3.10", "nonsense=1", "package_name=Upper", "license=WTFPL"])
+def test_an_answer_that_the_template_does_not_take_is_refused_in_a_line(theirs, source, pair):
+    before = state(theirs)
+    done = adopting.adopt(theirs, source, pair)
+    assert done.returncode == 1 and pair.split("=")[0] in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert state(theirs) == before
+
+
+def test_a_call_without_an_equals_sign_is_wrong(theirs, source):
+    assert adopting.adopt(theirs, source, "python_version").returncode == 2
+
+
+def test_an_ignored_file_in_the_way_is_refused(theirs, source):
+    """git knows no copy of it, so the template must not write there; and the ignored data is no hindrance."""
+    Edit(".gitignore", "AGENTS.md\n").apply(theirs)
+    update.commit(theirs)
+    Edit("AGENTS.md", "mine\n").apply(theirs)
+    done = adopting.adopt(theirs, source)
+    assert done.returncode == 1 and "AGENTS.md: git ignores it here" in done.stderr
+    assert (theirs / "AGENTS.md").read_text() == "mine\n"
+
+
+def test_an_adopted_repository_is_a_project_like_any_other(theirs, tmp_path):
+    """It has history, values and answers, and the next release comes in without a loss or a conflict."""
+    source = template.snapshot(tmp_path / "couplet")
+    adopting.adopt(theirs, source)
+    update.commit(theirs, "Adopt the template")
     update.release(source, "v9999.0.1", lambda folder: Edit("template/README.md.jinja", "\nA new paragraph.\n").apply(folder))
     before = update.files(theirs)
     update.update(theirs, source)
     assert not update.conflicts(theirs)
     after = update.files(theirs)
-    assert {name for name in after if after[name] != before.get(name)} == {"README.md"} and before.keys() == after.keys()
-    assert (theirs / adopting.IGNORED).exists()
+    assert {name for name in after if after[name] != before.get(name)} == {"README.md"}
+    assert before.keys() == after.keys()
+
+
+def test_the_page_has_six_commands_and_pins_are_said_once():
+    commands = [line for block in adopting.PAGE for line in block.splitlines()]
+    assert len(commands) <= 6, commands
+    assert "pipx run ../couplet/hooks/adopt.py ." in commands
+    head = (template.REPOSITORY / "hooks/adopt.py").read_text().split("# ///")[1].removeprefix(" script\n")
+    wanted = tomllib.loads(re.sub("^# ", "", head, flags=re.M))["dependencies"]
+    own = tomllib.loads((template.REPOSITORY / "pyproject.toml").read_text())
+    assert wanted and set(wanted) <= {*own["project"]["dependencies"], *own["dependency-groups"]["package"]}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
+from _pytest.mark import ParameterSet
 
 from tests.conftest import IMAGES
 from tests.harness import adopting, template, update
@@ -17,7 +20,7 @@ from tests.harness.project import Project
 from tests.harness.update import Edit
 
 MADE_UP = "v0.0.1"
-RELEASES = [*template.releases(), MADE_UP]
+OLDEST, *_, NEWEST = template.releases()
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +33,16 @@ def history(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def old(history, tmp_path, sources):
-    """A committed project of the older release; its image of Copier is removed at the end."""
+    """A committed project of the older release."""
     path = update.project(history, tmp_path / "my project", {"project_name": "Sea Ice"}, MADE_UP)
-    yield Project(path, f"{IMAGES}-update")
+    return Project(path, f"{IMAGES}-update")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_image_left():
-    """Remove what the tests of this file make."""
+    """Remove what the tests of this file make and tag."""
     yield
-    docker("image", "rm", "--force", *(f"{IMAGES}-update:{tag}" for tag in ("copier", "latest", "dev")), check=False)
+    docker("image", "rm", "--force", *(f"{IMAGES}-update:{tag}" for tag in ("latest", "dev")), check=False)
 
 
 def test_make_update_brings_in_the_newest_template(history, old, tmp_path):
@@ -58,6 +61,14 @@ def test_make_update_brings_in_the_newest_template(history, old, tmp_path):
     (old.path / "Makefile").write_bytes((old.path / "Makefile").read_bytes().replace(edit.text.encode(), b""))
     fresh = template.render(history, tmp_path / "fresh", {"project_name": "Sea Ice"})
     assert update.differences(old.path, fresh) == []
+
+
+def test_make_update_fails_on_an_edited_file_that_it_deletes_and_names_it(old):
+    Edit("notebooks/example.ipynb", "\n").apply(old.path)
+    update.commit(old.path)
+    shown = old.make("update", "ARGS=--data kernel=false", fails=True).output
+    assert "Deleted, with your edits:\n  git show HEAD:./notebooks/example.ipynb" in shown
+    assert "git show HEAD:./notebooks/example.ipynb" in old.make("update", fails=True).output, "once more says it again"
 
 
 def test_make_update_fails_on_a_conflict_and_names_it(old):
@@ -83,7 +94,7 @@ def test_what_a_machine_of_another_platform_is_told_works(history, tmp_path, sou
     arguments = re.search(r'make update ARGS="(.+)" && make env-update', shown)[1]
     project.make("update", f"ARGS={arguments}")
     assert update.answers_of(path) == {**before, "platforms": ["linux-64", "linux-aarch64"]}
-    assert "--platforms linux-64 linux-aarch64 --" in (path / "Dockerfile").read_text()
+    assert json.loads((path / ".couplet/project.json").read_text())["platforms"] == ["linux-64", "linux-aarch64"]
 
 
 def test_make_update_works_in_a_worktree_of_git(old, tmp_path):
@@ -98,17 +109,50 @@ def test_make_update_works_for_a_user_without_a_name(history, old, tmp_path):
     old.make("update-check")
     for path in [old.path, *old.path.rglob("*")]:
         os.chown(path, 12345, 6789)
-    docker("run", "--rm", *owned, "--workdir", str(old.path), f"{old.images}:copier", "update")
+    words = [".couplet/host/docker-build.sh", "--quiet", "--file", ".couplet/tasks.Dockerfile", "--target", "copier"]
+    image = subprocess.run(words, cwd=old.path, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    docker("run", "--rm", *owned, "--workdir", str(old.path), image, "update")
     assert (old.path / ".editorconfig").stat().st_uid == 12345
 
 
+@pytest.mark.parametrize("stage", ["copier", "python"])
+def test_an_image_without_a_name_is_one_that_docker_prune_deletes(history, tmp_path, sources, stage):
+    """The words of its own command, without deleting anything."""
+    folder = template.render(history, tmp_path / "project", {"project_name": f"Pruned {IMAGES}"})
+    words = [".couplet/host/docker-build.sh", "--quiet", "--file", ".couplet/tasks.Dockerfile", "--target", stage]
+    image = subprocess.run(words, cwd=folder, env={**os.environ, "FACTS": "no"}, check=True, capture_output=True, text=True)
+    said = subprocess.run(["make", "--dry-run", "docker-prune"], cwd=folder, check=True, capture_output=True, text=True)
+    label = re.search(r'docker image prune --force --filter "(.+)"', said.stdout)[1]
+
+    def found(label: str) -> set[str]:
+        filters = ("--filter", "dangling=true", "--filter", label)
+        return set(docker("image", "ls", "--no-trunc", "--quiet", *filters).stdout.split())
+
+    try:
+        assert found(label) == {image.stdout.strip()}
+        assert not found(f"{label}-of-another"), "the negative control"
+    finally:
+        docker("image", "rm", "--force", image.stdout.strip(), check=False)
+
+
 BROKEN = {
+    "a file that git ignores and the update would write over": (
+        lambda path: hidden(path, ".editorconfig"),
+        "mv .editorconfig .editorconfig.mine",
+    ),
     "uncommitted changes": (lambda path: (path / "README.md").write_text("mine"), "dirty"),
     "no answers file": (lambda path: (path / ".copier-answers.yml").unlink(), "git checkout HEAD -- .copier-answers.yml"),
     "no git": (lambda path: (path / ".git").rename(path.parent / "elsewhere"), "git init"),
     "a template that moved": (lambda path: source(path, "/nowhere"), "there is no such folder"),
     "a template behind ssh": (lambda path: source(path, "git@example.com:me/couplet.git"), "pipx run copier update"),
 }
+
+
+def hidden(path: Path, name: str) -> None:
+    """Write a file that git does not know and .gitignore matches."""
+    Edit(".gitignore", f"{name}\n").apply(path)
+    update.commit(path)
+    (path / name).write_text("mine")
 
 
 def source(path: Path, address: str) -> None:
@@ -124,6 +168,7 @@ def test_what_stands_in_the_way_is_named(old, case):
     change(old.path)
     shown = old.make("update", fails=True).output
     assert message in shown and "Traceback" not in shown
+    assert not (path := old.path / ".editorconfig").exists() or path.read_text() == "mine"
     if (old.path / ".git").exists():
         left = subprocess.run(["git", "diff", "--stat", "HEAD"], cwd=old.path, capture_output=True, text=True).stdout
         assert ".editorconfig" not in left
@@ -132,17 +177,41 @@ def test_what_stands_in_the_way_is_named(old, case):
 # --- and then it builds ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", RELEASES)
-def test_an_updated_project_locks_builds_and_passes_its_tests(history, tmp_path, sources, version):
+def some(values: Iterable[str], *every_time: str) -> list[ParameterSet]:
+    """Return parameters: those of `every_time` for each run, the others for `nox -s soak`."""
+    return [pytest.param(value, marks=[] if value in every_time else [pytest.mark.soak]) for value in values]
+
+
+@pytest.mark.parametrize("version", some(template.releases(), OLDEST, NEWEST))
+def test_make_update_of_0_x_is_the_crossing_and_the_first_build_names_the_edits(history, tmp_path, sources, version):
+    """The project's own make, scripts and Copier; then the new ones, until the deletions are in git's index.
+
+    What the files of an updated project are: tests/test_80_update.py, for every release and variant.
+    """
     path = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, version)
-    update.update(path, history)
-    Project(path, f"{IMAGES}-update").make("env-update", "build", "test")
+    Edit("docker/finish.sh", "# mine\n").apply(path)
+    update.commit(path)
+    project = Project(path, f"{IMAGES}-update")
+    assert " D docker/finish.sh" in project.make("update").output
+    project.make("env-update")
+    shown = project.make("build", fails=True).output
+    assert "git show HEAD:./docker/finish.sh   (.couplet/" in shown and shown.count("git show") == 1
+    template.git(path, "add", "--all")
+    project.make("build", "test")
 
 
-def test_an_adopted_repository_locks_builds_and_passes_its_tests(history, tmp_path, sources):
-    """Its own test, of its own package, with the dependencies that it brought."""
-    path = adopting.begin(tmp_path / "tides")
-    adopting.adopt(path, history)
-    shown = Project(path, f"{IMAGES}-update").make("env-update", "build", "test").output
+SAID = {"tides": "", "mooring": "currents", "locks": "open", "salt": "", "swell": "waves"}
+"""Repository -> what its own program prints."""
+
+
+@pytest.mark.parametrize("name", some(SAID, "tides", "swell"))
+def test_an_adopted_repository_locks_builds_and_passes_its_tests(history, tmp_path, sources, name):
+    """Its own tests, of its own package, with the dependencies that it brought, and its own program in the image: nothing was settled by hand."""
+    path = adopting.begin(tmp_path / name, name)
+    done = adopting.adopt(path, history)
+    assert done.returncode == 3, done.stdout + done.stderr
+    project = Project(path, f"{IMAGES}-update")
+    shown = project.make("env-update", "build", "test").output
     assert "1 passed" in shown
+    assert SAID[name] in project.make("run").output
     assert "tabulate" in (path / "poetry.lock").read_text()

@@ -1,17 +1,29 @@
-"""A repository with conda and Poetry of its own, and docs/adopting.md, followed command by command."""
+"""Likenesses of repositories that have conda, Poetry or both already, made up for these tests, and what may be wrong once they are adopted.
+
+Each check returns a list of problems, a line each: empty is good.
+"""
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
+import tomllib
 from pathlib import Path
 
-from tests.harness import template, update
-from tests.harness.update import Edit, replace
+from poetry.core.factory import Factory
 
-THEIRS = {
+from tests.harness import template, update
+
+PAGE = re.findall(r"```sh\n(.*?)```", (template.REPOSITORY / "docs/adopting.md").read_text(), re.S)
+LEVEL = "def mean(levels):\n    return sum(levels) / len(levels)\n"
+APACHE = "                                 Apache License\n                           Version 2.0, January 2004\n"
+
+TIDES = {
     "environment.yml": """\
 name: tides
 channels:
@@ -19,6 +31,7 @@ channels:
 dependencies:
   - python=3.11
   - pip
+  # reads the gauges' files
   - scipy>=1.11
   - pip:
       - tabulate==0.9.0
@@ -62,70 +75,302 @@ RUN conda create --name tides --file conda-linux-64.lock
 RUN apt-get update && apt-get install --yes libudunits2-0
 ENV TIDES_DATUM=NAP
 """,
+    "LICENSE": "MIT License\n\nPermission is hereby granted, free of charge, to any person\n",
     "README.md": "# Tides\n\nForty years of levels.\n",
-    ".gitignore": "data/\n*.pyc\n",
+    ".gitignore": "/data/\n*.pyc\n",
     "conda-linux-64.lock": "@EXPLICIT\nhttps://conda.anaconda.org/conda-forge/linux-64/python-3.11.9-0.conda\n",
     "poetry.lock": "# made by Poetry\n[[package]]\nname = 'pandas'\n",
     "tide_gauge/__init__.py": "",
-    "tide_gauge/level.py": "def mean(levels):\n    return sum(levels) / len(levels)\n",
+    "tide_gauge/level.py": LEVEL,
     "tests/test_level.py": "from tide_gauge.level import mean\n\n\ndef test_mean():\n    assert mean([1, 3]) == 2\n",
 }
-IGNORED = "data/levels.csv"
-PAGE = re.findall(r"```sh\n(.*?)```", (template.REPOSITORY / "docs/adopting.md").read_text(), re.S)
+"""A flat package, conda and Poetry beside each other."""
+
+MOORING = {
+    "environment.yml": """\
+name: mooring-env
+channels:
+  - conda-forge
+  - nodefaults
+dependencies:
+  - python=3.10
+  - mamba>=1.0
+  - conda-lock
+  - poetry=1.*
+  - yq
+  - conda-pack
+  - numpy  # for the spectra
+  - pip
+platforms:
+  - linux-64
+  - osx-64
+variables:
+  MOORING_DEPTH: "40"
+""",
+    "pyproject.toml": """\
+[tool.poetry]
+name = "mooring"
+version = "0.1.0"
+description = "Currents from moored instruments"
+authors = ["Ada Ebb <ada@example.org>", "Ben Flow <ben@example.org>"]
+license = "Apache-2.0"
+readme = "README.md"
+
+[tool.poetry.dependencies]
+python = ">=3.8,<3.11"
+pandas = ">=1.5"
+tabulate = { version = ">=0.9", extras = ["widechars"] }  # tables in reports
+tomli = { version = "^2.0", python = "<3.11" }
+
+[tool.poetry.dev-dependencies]
+pytest = ">=7"
+ipykernel = ">=6"
+
+[tool.poetry.scripts]
+mooring = "mooring.cli:main"
+""",
+    "Makefile": "build:\n\tdocker build .\n\nspectra:\n\tdocker run mooring python -m mooring.spectra\n",
+    "Dockerfile": 'FROM mambaorg/micromamba\nCOPY entrypoint.sh /\nENTRYPOINT ["/entrypoint.sh"]\nCMD ["mooring"]\n',
+    "entrypoint.sh": '#!/bin/bash\nset -e\n. activate mooring-env\nexec "$@"\n',
+    ".dockerignore": "data\n.git\n",
+    ".editorconfig": "root = true\n\n[*.py]\nindent_size = 4\n",
+    ".gitignore": "*.txt\n/mooring/raw/\n.*\n!.gitignore\n!.editorconfig\n!.dockerignore\n!.github\n",
+    ".github/workflows/tests.yml": "on: push\njobs:\n  tests:\n    runs-on: ubuntu-latest\n    steps:\n      - run: conda env update\n",
+    "LICENSE": APACHE,
+    "README.md": "# Mooring\n\nMake the environment:\n\n    conda env create -f environment.yml\n    poetry install\n\nData is in `mooring/raw/`.\n",
+    "conda-lock.yml": "version: 1\n",
+    "poetry.lock": "# This file is generated\n",
+    "mooring/__init__.py": "",
+    "mooring/cli.py": 'def main():\n    print("currents")\n',
+    "mooring/spectra.py": LEVEL,
+    "notebooks/look.ipynb": '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}\n',
+    "tests/test_spectra.py": "from mooring.spectra import mean\n\n\ndef test_mean():\n    assert mean([1, 3]) == 2\n",
+}
+"""Everything in one container: tools in environment.yml, an entry point, an old Python, ignored data within the package."""
+
+LOCKS = {
+    "pyproject.toml": """\
+[tool.poetry]
+name = "lock-keeper"
+version = "2.1.0"
+description = "Opens and closes"
+authors = ["Cleo Sluice <cleo@example.org>"]
+license = "BSD-3-Clause"
+packages = [{ include = "keeper" }]
+
+[tool.poetry.dependencies]
+python = "^3.9"
+tabulate = "~0.9.0"
+rich = { version = "^13", optional = true }
+
+[tool.poetry.extras]
+pretty = ["rich"]
+
+[tool.poetry.group.test.dependencies]
+pytest = "^8.0"
+
+[tool.poetry.group.lint.dependencies]
+ruff = ">=0.4"
+
+[tool.poetry.scripts]
+keeper = "keeper.gate:main"
+old-keeper = "keeper.gone:main"
+
+[tool.ruff]
+line-length = 88
+""",
+    "Dockerfile": 'FROM python:3.9-slim\nRUN pip install poetry\nCOPY keeper ./keeper\nEXPOSE 9000\nCMD ["keeper"]\n',
+    ".pre-commit-config.yaml": "repos: []\n",
+    "README.md": "# Lock keeper\n\nOpens and closes.\n",
+    "poetry.lock": "# This file is generated\n",
+    "keeper/__init__.py": "",
+    "keeper/gate.py": 'def main():\n    print("open")\n',
+}
+"""Poetry alone, without conda and without a test."""
+
+SALT = {
+    "environment.yaml": """\
+name: salt
+dependencies:
+  - python>=3.11
+  - ipykernel
+  - scipy
+  - pip
+  - pip:
+      - -r requirements.txt
+      - -e .
+      - git+https://example.org/her/tool.git
+prefix: /home/her/envs/salt
+""",
+    "requirements.txt": "tabulate>=0.9  # tables\n",
+    "setup.py": """\
+from setuptools import setup
+
+setup(
+    name="salt",
+    version="1.3",
+    description="Salinity",
+    author="Dee Brine",
+    license="GPL-3.0-or-later",
+    py_modules=["salt"],
+    install_requires=["pandas>=2.2"],
+)
+""",
+    "README.md": "# Salt\n\nSalinity.\n",
+    "salt.py": "def psu(value):\n    return 35 * value\n",
+    "test_salt.py": "from salt import psu\n\n\ndef test_psu():\n    assert psu(2) == 70\n",
+}
+"""A module and setup.py, with conda and pip and no pyproject.toml."""
+
+SWELL = {
+    "pyproject.toml": """\
+[project]
+name = "swell"
+dynamic = ["version"]
+description = "Waves from far away"
+authors = [{ name = "Eve Crest", email = "eve@example.org" }]
+license = { text = "MIT License" }
+requires-python = ">=3.11"
+dependencies = [
+    "tabulate>=0.9",  # tables
+]
+
+[project.scripts]
+swell = "swell.__main__:main"
+
+[project.urls]
+Homepage = "https://example.org/swell"
+
+[dependency-groups]
+dev = ["pytest>=8"]
+docs = ["rich>=13"]
+
+[tool.setuptools.packages.find]
+where = ["src"]
+
+[tool.pytest.ini_options]
+addopts = "-q"
+
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+""",
+    "environment.yml": "name: swell\nchannels: [conda-forge]\ndependencies: [python=3.11, numpy]\n",
+    "README.md": "# Swell\n",
+    "src/swell/__init__.py": '__version__ = "0.7.1"\n',
+    "src/swell/__main__.py": 'def main():\n    print("waves")\n\n\nif __name__ == "__main__":\n    main()\n',
+    "tests/test_swell.py": "import swell\n\n\ndef test_version():\n    assert swell.__version__\n",
+}
+"""The new form of pyproject.toml in the src layout, built by setuptools."""
+
+SURGE = {
+    "environment.yml": """\
+name: base
+channels:
+  - defaults
+dependencies:
+  - python=3.11.9=h955ad1f_0
+  - numpy=1.26.4=py311h08b1b3b_0
+  - matplotlib>=3.8
+  - pip
+prefix: /opt/conda
+""",
+    "README.md": "# Surge\n",
+    "run.py": 'print("surge")\n',
+    "scripts/plot.py": "import matplotlib\n",
+    "Look at it.ipynb": '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}\n',
+}
+"""An exported environment, a notebook and scripts: no package at all."""
+
+LIKENESSES: dict[str, dict[str, str]] = {
+    "tides": TIDES,
+    "mooring": MOORING,
+    "locks": LOCKS,
+    "salt": SALT,
+    "swell": SWELL,
+    "surge": SURGE,
+}
+IGNORED = {"tides": {"data/levels.csv": "1,2,3\n"}, "mooring": {"mooring/raw/a.dat": "4\n"}}
+"""Files of theirs that git does not know."""
 
 
-def begin(folder: Path) -> Path:
+def begin(folder: Path, name: str = "tides") -> Path:
     """Make the repository of somebody who has never heard of the template. Returns `folder`."""
-    for name, text in {**THEIRS, IGNORED: "1,2,3\n"}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    for path, text in {**LIKENESSES[name], **IGNORED.get(name, {})}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
     update.commit(folder, "Forty years")
     return folder
 
 
-def follow(block: str, folder: Path, address: Path) -> subprocess.CompletedProcess:
-    """Run a block of the page as it stands, in a shell that stops at the first error."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+def adopt(folder: Path, source: Path, *data: str) -> subprocess.CompletedProcess[str]:
+    """Adopt a repository, as the page's command does."""
+    script = template.REPOSITORY / "hooks/adopt.py"
+    given = [word for pair in data for word in ("--data", pair)]
     return subprocess.run(
-        ["sh", "-eux", "-c", block.replace("ADDRESS", str(address))], cwd=folder, env={**os.environ, "PATH": path},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-B", str(script), "--template", str(source), *given, str(folder)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )  # fmt: skip
 
 
-def missing(folder: Path) -> list[str]:
-    """Return each line of theirs that is no longer in the file that it was in."""
+def to_look_at(shown: str) -> list[str]:
+    """Return the lines under "To look at"."""
+    _, _, rest = shown.partition("\nTo look at:\n")
+    return [line.strip() for line in rest.split("\n\n")[0].splitlines()]
+
+
+def missing(folder: Path, name: str, shown: str) -> list[str]:
+    """Is each file of theirs somewhere as it was, or named in what was printed? Code is only kept."""
     problems = []
-    for name, text in {**THEIRS, IGNORED: "1,2,3\n"}.items():
-        now = (folder / name).read_text().splitlines() if (folder / name).exists() else []
-        problems += [f"{name}: {line}" for line in text.splitlines() if line not in now]
+    content = [path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".git" not in path.relative_to(folder).parts]
+    for path, text in {**LIKENESSES[name], **IGNORED.get(name, {})}.items():
+        said = any(line.strip().startswith((f"{path}:", f"{path}: ")) for line in shown.splitlines())
+        if text.encode() not in content and (path.endswith(".py") or not said):
+            problems.append(f"{path} is gone")
     return problems
 
 
-def settle(folder: Path) -> None:
-    """Do what the page's tables say, as a person would in an editor."""
-    for name in ("environment.yml", "pyproject.toml", "Makefile", "Dockerfile"):
-        template.git(folder, "checkout", "--theirs", name)
-    Edit("environment.yml", "  - scipy>=1.11\n").apply(folder)
-    replace(folder, "environment.yml", "  - scipy\n", "")
-    replace(folder, "pyproject.toml", 'version = "0.1.0"', 'version = "0.4.2"')
-    Edit("pyproject.toml", '    "tabulate==0.9.0",\n', after='    "pandas>=2.2",\n').apply(folder)
-    Edit("pyproject.toml", "\n[tool.coverage.run]\nbranch = true\n").apply(folder)
-    Edit("Makefile", "\nfigures: build\n\t@scripts/docker-run.sh $(IMAGE):latest python -m tide_gauge.level\n").apply(folder)
-    Edit("Dockerfile", "ENV TIDES_DATUM=NAP\n", after="FROM env AS runtime\n").apply(folder)
-    for name in ("README.md", ".gitignore"):
-        text = (folder / name).read_text()
-        (folder / name).write_text(re.sub(r"^(<{7}|={7}|>{7}).*\n", "", text, flags=re.M))
-    template.git(folder, "mv", "-k", "tide_gauge/level.py", "src/tide_gauge/level.py")
-    template.git(folder, "rm", "--quiet", "-r", "--force", "tide_gauge")
-    template.git(folder, "rm", "--quiet", "-r", "--force", "tests/test_analysis.py")
+def dangling(folder: Path) -> list[str]:
+    """Does a program, the image's command, or an import in a test or a notebook name a module that is not in src/?"""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    named = {f"the script {key}": value.split(":")[0] for key, value in project["project"].get("scripts", {}).items()}
+    command = json.loads(re.findall(r"^CMD (.*)$", (folder / "Dockerfile").read_text(), re.M)[-2])
+    if command[:2] == ["python", "-m"]:
+        named["CMD"] = f"{command[2]}.__main__"
+    elif command != ["python"] and command[0] not in project["project"].get("scripts", {}):
+        named["CMD"] = command[0]
+    ours = {path.stem for path in (folder / "src").iterdir()} | {"analysis"}
+    for file in [*folder.glob("test*/**/*.py"), *folder.glob("test_*.py"), *folder.glob("src/**/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            named |= {f"{file.name} ({module})": module for module in modules if module and module.split(".")[0] in ours}
+    for file in folder.glob("notebooks/*.ipynb"):
+        for module in re.findall(r"from ([\w.]+) import", file.read_text()):
+            named[f"{file.name} ({module})"] = module
+    problems = []
+    for who, module in named.items():
+        path = folder / "src" / module.replace(".", "/")
+        if not path.with_suffix(".py").exists() and not path.is_dir():
+            problems.append(f"{who} names {module}, which is not there")
+    problems += [
+        f"{who['include']} is in packages and not in src"
+        for who in project["tool"]["poetry"]["packages"]
+        if not (folder / "src" / who["include"]).exists()
+    ]
+    return problems
 
 
-def adopt(folder: Path, source: Path) -> None:
-    """Follow the page to its end, but for what Docker does."""
-    bring, drop_locks, lock, keep = PAGE
-    assert follow(bring, folder, source).returncode
-    settle(folder)
-    for block in (drop_locks, keep):
-        done = follow(block, folder, source)
-        assert done.returncode == 0, done.stdout
-    assert lock == "make env-update build test\n"
+def invalid(folder: Path) -> list[str]:
+    """Does poetry-core take pyproject.toml, and make the project's metadata of it?"""
+    document = tomllib.loads((folder / "pyproject.toml").read_text())
+    said = Factory.validate(document, strict=True)
+    problems = [*said["errors"], *said["warnings"]]
+    if not problems:
+        with tempfile.TemporaryDirectory() as out:
+            done = subprocess.run(
+                [sys.executable, "-c", f"from poetry.core.masonry import api; api.prepare_metadata_for_build_wheel({out!r})"],
+                cwd=folder, capture_output=True, text=True,
+            )  # fmt: skip
+            problems += done.stderr.splitlines()[-1:] if done.returncode else []
+    return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import testinfra
 from testinfra.host import Host
 
+from couplet import network
 from tests.harness.project import Done
 
 started = 0
@@ -35,6 +37,15 @@ def docker(*words: str, stdin: str | None = None, timeout: float = 300, check: b
             break
     assert not check or done.returncode == 0, f"docker {' '.join(words)} ended with {done.returncode}:\n{output[-6000:]}"
     return Done(done.returncode, output, done.stdout)
+
+
+def mirrors() -> tuple[str, ...]:
+    """Return docker run's options with which conda, pip, uv and Poetry in a container reach this machine's package sources."""
+    pip, ca = os.environ.get("PIP_CONFIG_FILE"), os.environ.get("SSL_CERT_FILE")
+    files = {"CONDARC": os.environ.get("CONDARC"), "PIP_CONFIG_FILE": pip, **dict.fromkeys(network.CERTIFICATES, ca)}
+    variables = {**files, **network.index_variables(network.pip_settings(Path(pip)) if pip else {})}
+    mounts = [f"--volume={file}:{file}:ro" for file in set(filter(None, files.values()))]
+    return (*mounts, *(f"--env={name}={value}" for name, value in variables.items() if value))
 
 
 @contextmanager

@@ -138,9 +138,11 @@ PARSERS: list[tuple[str, Callable[[str], Any]]] = [
     ("*.py", of_python),
     ("*.csv", of_csv),
     ("*/templates/*.html", of_page),
-    ("docker/*.txt", of_hashes),
+    (".couplet/pins/*.txt", of_hashes),
     ("Dockerfile", of_dockerfile),
     ("Dockerfile.*", of_dockerfile),
+    ("*.Dockerfile", of_dockerfile),
+    ("MANIFEST", of_lines),
     (".editorconfig", of_editorconfig),
     ("*.hcl", of_hcl),
     # make, shellcheck, git and docker read these themselves (test_20, test_21); people read the last
@@ -162,7 +164,7 @@ def blemishes(name: str, text: str) -> list[str]:
     pages = fnmatch(name, "*/templates/*.html")  # templates themselves, of the project's web server
     if not pages and re.search(r"[{]%|%[}]|(?<![$])[{]#|#[}]", name + text):
         problems.append("a statement or comment of the template is left")
-    formats = r"\$\{\{.*?\}\}|\{\{(json )?\.[\w.]*\}\}"  # GitHub's and Docker's own
+    formats = r"\$\{\{.*?\}\}|\{\{(((json|with) )?\.[\w.]*|end)\}\}"  # GitHub's and Docker's own
     if not pages and "{{" in re.sub(formats, "", name + text):
         problems.append("an expression of the template is left")
     if text and not (text.endswith("\n") and not text.endswith("\n\n")):

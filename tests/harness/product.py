@@ -11,13 +11,15 @@ import itertools
 import json
 import operator
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import pathspec
 import yaml
 from allpairspy import AllPairs
 from jinja2 import meta
@@ -37,6 +39,12 @@ CASTS = {
 }
 
 
+@cache
+def matches(pattern: str, path: str) -> bool:
+    """Whether a pattern of `_exclude` leaves a path out, as Copier asks: itself or a folder that it lies in."""
+    return pathspec.PathSpec.from_lines("gitignore", [pattern]).match_file(path)
+
+
 class Refused(ValueError):
     """An answer that a validator or a list of choices refuses: `question` and `message`."""
 
@@ -53,11 +61,20 @@ class File:
     runs: bool
 
 
+def _names(environment: jinja2.Environment, text: str) -> set[str]:
+    """The names that a template reads, with those of the templates that it includes."""
+    tree = environment.parse(text)
+    found = meta.find_undeclared_variables(tree)
+    for name in filter(None, meta.find_referenced_templates(tree)):
+        found |= _names(environment, environment.loader.get_source(environment, name)[0])
+    return found
+
+
 class Piece:
     """A compiled template, and what it gave for the values of the names that it reads."""
 
     def __init__(self, environment: jinja2.Environment, text: str) -> None:
-        self.names = tuple(sorted(meta.find_undeclared_variables(environment.parse(text))))
+        self.names = tuple(sorted(_names(environment, text)))
         self.template = environment.from_string(text)
         self.known: dict[tuple, str] = {}
         self.runs = False
@@ -106,9 +123,19 @@ class Question:
     def _piece(environment: jinja2.Environment, value: Any) -> Any:
         return Piece(environment, value) if isinstance(value, str) else value
 
-    def pieces(self, *, when: bool = True) -> list[Piece]:
-        """What is rendered for this question; `when` says whether the condition counts."""
-        found = [self.default, self.validator, *self.vetoes, *([self.when] if when else [])]
+    @property
+    def askable(self) -> bool:
+        """Whether it can be asked at all; else its value is computed."""
+        return self.details.get("when") is not False
+
+    @property
+    def chosen(self) -> bool:
+        """Whether its answers can be counted."""
+        return bool(self.choices) or self.details.get("type") == "bool"
+
+    def pieces(self) -> list[Piece]:
+        """What its answer depends on where every choice is tried: not its `when`, and no default that it has beside choices."""
+        found = [*([] if self.chosen else [self.default]), self.validator, *self.vetoes]
         return [piece for piece in found if isinstance(piece, Piece)]
 
     def answer(self, answers: Answers, given: dict[str, Any]) -> None:
@@ -156,11 +183,20 @@ class Product:
         operations = dict(settings["_envops"])
         undefined = {"jinja2.StrictUndefined": jinja2.StrictUndefined}[operations.pop("undefined")]
         self.environment = SandboxedEnvironment(
-            undefined=undefined, extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"], **operations
+            undefined=undefined,
+            extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"],
+            loader=jinja2.FileSystemLoader(root),
+            **operations,
         )
         self.questions = {name: Question(self.environment, name, details) for name, details in template.questions(root).items()}
+        self.exclude = [Piece(self.environment, pattern) for pattern in settings["_exclude"]]
         self.sources = [self._source(path) for path in sorted(self.folder.rglob("*")) if path.is_file()]
-        self.always = {name: content for name, path, content in self.sources if not path.names and isinstance(content, File)}
+        patterns = [word for text in settings["_exclude"] for word in re.findall(r"%}(.+?){%", text) or [text]]
+        self.always = {
+            name: content
+            for name, path, content in self.sources
+            if not path.names and isinstance(content, File) and not any(matches(pattern, name) for pattern in patterns)
+        }
         self.sometimes = [source for source in self.sources if source[0] not in self.always]
 
     def _source(self, path: Path) -> tuple[str, Piece, Piece | File]:
@@ -174,13 +210,24 @@ class Product:
 
     @cached_property
     def axes(self) -> dict[str, list[Any]]:
-        """Question -> its choices, the default first: what is asked, and read by more than a `when`."""
+        """Question -> its choices, a plain default first: what is asked, and read by more than a `when` or another choice's default."""
         read = {name for _, path, content in self.sources for name in (*path.names, *getattr(content, "names", ()))}
-        read |= {name for question in self.questions.values() for piece in question.pieces(when=False) for name in piece.names}
+        read |= {name for pattern in self.exclude for name in pattern.names}
+        read |= {
+            name
+            for question in self.questions.values()
+            if question.askable
+            for piece in question.pieces()
+            for name in piece.names
+        }
+        # a computed value counts where something reads it: the last ones first, since each reads those above it
+        for question in reversed([question for question in self.questions.values() if not question.askable]):
+            if question.name in read:
+                read |= {name for piece in question.pieces() for name in piece.names}
         return {
             name: _levels(question)
             for name, question in self.questions.items()
-            if name in read and question.when is not False and (question.choices or question.details.get("type") == "bool")
+            if name in read and question.askable and question.chosen
         }
 
     def combinations(self) -> Iterator[dict[str, Any]]:
@@ -223,9 +270,10 @@ class Product:
     def files(self, answers: Answers) -> dict[str, File]:
         """Path -> file, but for the answers file, which is Copier's own. Raises AssertionError where two have one path."""
         found = dict(self.always)
+        left_out = [pattern for piece in self.exclude if (pattern := piece(answers))]
         for name, path, content in self.sometimes:
             where = path(answers)
-            if where == ANSWERS_FILE or "" in where.split("/"):
+            if where == ANSWERS_FILE or "" in where.split("/") or any(matches(pattern, where) for pattern in left_out):
                 continue
             assert where not in found, f"{name} is one of two templates that both render {where}"
             found[where] = content if isinstance(content, File) else self._file(content(answers), content.runs)

@@ -77,8 +77,7 @@ class Project:
     @cached_property
     def kernel(self) -> dict[str, str] | None:
         """The kernel that was asked for (name, display_name), or None."""
-        file = self.path / "docker/kernel.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        return json.loads((self.path / ".couplet/project.json").read_text())["kernel"]
 
     def make(self, *words: str, fails: bool = False, timeout: float = 1500, **variables: str) -> Done:
         """Run make as the user does and return what it printed.
@@ -94,7 +93,7 @@ class Project:
 
     def locks(self) -> dict[str, bytes]:
         """Return the lock files, and what the lock writes into pyproject.toml, by name."""
-        names = ["pyproject.toml", "conda-lock.yml", "poetry.lock", *(p.name for p in self.path.glob("conda-*.lock"))]
+        names = ["pyproject.toml", "poetry.lock", *(p.name for p in self.path.glob("conda*.lock"))]
         return {name: (self.path / name).read_bytes() for name in names if (self.path / name).exists()}
 
     def locked_by_conda(self) -> dict[str, tuple[str, str]]:

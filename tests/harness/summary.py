@@ -52,8 +52,8 @@ def markdown(cells: list[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in [HEAD, rule, *escaped])
 
 
-def page(cells: list[tuple[str, ...]]) -> str:
-    """Return the table as a page of HTML."""
+def page(cells: list[tuple[str, ...]], below: str = "") -> str:
+    """Return the table as a page of HTML, with a line below it."""
 
     def line(tag: str, words: tuple[str, ...]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(word)}</{tag}>" for word in words) + "</tr>\n"
@@ -62,8 +62,15 @@ def page(cells: list[tuple[str, ...]]) -> str:
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>couplet: tests</title>\n'
         "<style>body{font:16px sans-serif;margin:2em}td,th{padding:.3em 1em;text-align:right;border-bottom:1px solid #ccc}"
         "td:first-child,th:first-child{text-align:left}tr:last-child{font-weight:bold}</style>\n"
-        f"<h1>couplet: tests</h1>\n<table>\n{line('th', HEAD)}{''.join(line('td', words) for words in cells)}</table>\n</html>\n"
+        f"<h1>couplet: tests</h1>\n<table>\n{line('th', HEAD)}{''.join(line('td', words) for words in cells)}</table>\n"
+        f"<p>{html.escape(below)}</p>\n</html>\n"
     )
+
+
+def coverage(config: pytest.Config) -> str:
+    """Return how much of the package in .couplet/ its unit tests ran: '' where pytest-cov did not measure it."""
+    total = getattr(config.pluginmanager.getplugin("_cov"), "cov_total", None)
+    return "" if total is None else f"coverage of the package in .couplet/, by the tests that ran: TOTAL {total:.0f} %"
 
 
 def figures(processes: int) -> dict[str, Any]:
@@ -161,19 +168,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"{len(inside)} tests ran inside containers ({container.started} containers started)")
     if not rows:
         return
-    cells = lines(rows, container.sizes)
+    cells, covered = lines(rows, container.sizes), coverage(terminalreporter.config)
+    table = markdown(cells) + (f"\n{covered}\n" if covered else "")
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "summary.md").write_text(markdown(cells))
-    (FOLDER / "summary.html").write_text(page(cells))
+    (FOLDER / "summary.md").write_text(table)
+    (FOLDER / "summary.html").write_text(page(cells, covered))
     processes = terminalreporter.config.getoption("numprocesses", 0) or 1
     (FOLDER / "summary.json").write_text(json.dumps(figures(processes), indent=1) + "\n")
     if os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(os.environ["GITHUB_STEP_SUMMARY"], "a") as file:
-            file.write(markdown(cells) + "\n")
+            file.write(table + "\n")
     terminalreporter.write_line(", ".join(f"{number} {what}" for what, number in sorted(counts.items()) if number))
     terminalreporter.write_line("")
     for text in notes:
         terminalreporter.write_line(f"  {text}")
     for line in [HEAD, *cells]:
         terminalreporter.write_line("  " + line[0].ljust(24) + "".join(word.rjust(12) for word in line[1:]))
+    if covered:
+        terminalreporter.write_line(f"  {covered}")
     terminalreporter.write_line(f"  also as {FOLDER.name}/summary.md and summary.html")

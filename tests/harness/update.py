@@ -7,6 +7,7 @@ on a history that was broken on purpose.
 from __future__ import annotations
 
 import re
+import shutil
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import copier
 import yaml
 from packaging.version import Version
 
+from couplet.update import OF_0
 from tests.harness import template
 from tests.harness.template import git
 from tests.harness.variants import Variant
@@ -60,8 +62,8 @@ def older(repository: Path) -> None:
     block = re.search(r"{%- if author_email %}.*?{%- else %}(.*?){%- endif %}", (repository / pyproject).read_text(), re.S)
     replace(repository, pyproject, block.group(), block.group(1).strip("\n"))
     replace(repository, pyproject, '"pytest>=8",', '"pytest>=7",')
-    replace(repository, "template/docker/poetry.txt", "poetry-plugin-pypi-mirror==", "poetry-plugin-pypi-mirror==0.")
-    script = repository / "template/scripts/update.sh"
+    replace(repository, "template/.couplet/pins/poetry.txt", "poetry-plugin-pypi-mirror==", "poetry-plugin-pypi-mirror==0.")
+    script = repository / "template/.couplet/host/update.sh"
     script.write_text(script.read_text().replace("set -eu\n", "set -eu\n" + "# Something longer.\n" * 50, 1))
 
 
@@ -104,11 +106,11 @@ def update(project: Path, repository: Path, answers: dict[str, Any] | None = Non
 
 
 def files(project: Path) -> dict[str, tuple[bool, bytes]]:
-    """Return {path: (may be run, content)} without git's own, and without the version in the answers file."""
+    """Return {path: (may be run, content)} without git's own and what make writes into report/, and without the version in the answers file."""
     found = {}
     for path in project.rglob("*"):
         name = str(path.relative_to(project))
-        if path.is_file() and not name.startswith(".git/"):
+        if path.is_file() and not name.startswith((".git/", "report/")):
             content = path.read_bytes()
             if name == ANSWERS:
                 content = re.sub(rb"^_commit: .*\n", b"", content, flags=re.MULTILINE)
@@ -169,7 +171,8 @@ def lost_answers(
 def vanished(repository: Path, old: str, new: str, before: set[str], after: set[str]) -> list[str]:
     """Is every path of an older release still rendered, or named by a versioned migration on the way to the newer?
 
-    Copier deletes a path that the template no longer has, with what the user wrote into it, and says nothing.
+    Copier deletes a path that the template no longer has, with what the user wrote into it, and says nothing. What was
+    the template's own before 1.0.0 may go: `make update` and the first build after it name each file that had edits.
     """
     config = yaml.load(git(repository, "show", f"{new}:copier.yml").split("\n---")[0], yaml.SafeLoader)
     crossed = [
@@ -182,7 +185,7 @@ def vanished(repository: Path, old: str, new: str, before: set[str], after: set[
     return [
         f"{path} of {old} is gone, and no migration moves it"
         for path in sorted(before - after)
-        if not any(path in migration for migration in crossed)
+        if not path.startswith(OF_0) and not any(path in migration for migration in crossed)
     ]
 
 
@@ -213,6 +216,17 @@ class Edit:
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text((file.read_text() if file.exists() else "") + self.text)
+
+    def undo(self, project: Path, fresh: Path) -> None:
+        """Take the edit back in an updated project: what it deleted comes from a fresh render, and a file of its own goes."""
+        file, theirs = project / self.path, fresh / self.path
+        if self.deleted:
+            file.parent.mkdir(exist_ok=True)  # git keeps no empty folder
+            shutil.copy2(theirs, file)
+        elif not theirs.exists():
+            file.unlink()
+        else:
+            file.write_text(file.read_text().replace(self.text, "", 1))
 
     def problems(self, project: Path) -> list[str]:
         """Is the edit still there?"""

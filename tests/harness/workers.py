@@ -90,6 +90,11 @@ class Together(LoadScopeScheduling):
 needs_file = pytest.StashKey[Path]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let pyproject.toml name the folders of the package's own tests."""
+    parser.addini("package", "folders of the package's own tests", type="paths")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "alone: no test of another process runs beside it")
     if config.getoption("numprocesses", 0) and not hasattr(config, "workerinput"):
@@ -149,6 +154,16 @@ def pytest_runtest_protocol(item: pytest.Item):
         return (yield)
     with room(Path(given["needs"]).parent, item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item):
+    """Measure coverage in the package's own tests alone: it makes rendering and building twice as slow."""
+    cover = getattr(item.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+    measured = item.path.parent in item.config.getini("package")
+    if cover and cover.started != measured:
+        (cover.resume if measured else cover.pause)()
+    return (yield)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

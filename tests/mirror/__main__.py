@@ -41,11 +41,13 @@ def main() -> int:
 def up(progress: cache.Progress = print, *, keep: bool = True, minors: Iterable[str] = cpython.SUITES) -> None:
     """Engine, images, channel, web server, settings: each only when it is missing or its recipe changed.
 
-    `minors` are the Pythons that are wanted; with all of them built already, all are had. With `keep`, a private engine goes on running after this process; without, it lives as long as the caller's session.
+    `minors` are the Pythons that are wanted; with all of them built already, all are had. With less than all, there is no
+    Saturn Cloud: its base image has an old Python of its own, which takes long to build. With `keep`, a private engine goes on running after this process; without, it lives as long as the caller's session.
     """
     began = time.monotonic()
     if all(cpython.folder(minor).exists() for minor in cpython.SUITES):
         minors = cpython.SUITES
+    whole = set(minors) == set(cpython.SUITES)
     on = engine.ensure(progress)
     if on.private and keep:
         engine.keep()
@@ -55,14 +57,17 @@ def up(progress: cache.Progress = print, *, keep: bool = True, minors: Iterable[
         images.build(on, images.BUILD, "build.Dockerfile", recipes, debian_key, progress)
         images.build(on, images.WEB, "web.Dockerfile", recipes, [debian_key, (recipes / "nginx.conf").read_text()], progress)
         with ThreadPoolExecutor(1) as pool:
-            wheels_fetched = pool.submit(channel.fetch, progress, minors)
-            pythons = cpython.ensure(on, progress, minors)
+            wheels_fetched = pool.submit(partial(channel.fetch, progress, minors, old=whole))
+            built = cpython.ensure(on, progress, [*minors, *(cpython.OLD if whole else ())])
             wheels_fetched.result()
+        pythons = {minor: built[minor] for minor in minors}
         folder, pip_wheel = channel.ensure(on, pythons, progress)
         for minor, build in pythons.items():
             standins.python(on, minor, build, pip_wheel, debian_key, progress)
         standins.miniforge(on, folder, debian_key, progress)
-        standins.saturn(on, folder, debian_key, progress)
+        if whole:
+            old = {minor: built[minor] for minor in cpython.OLD}
+            standins.saturn(on, channel.old_root(on, old, progress), debian_key, progress)
         kustomize.image(on, debian_key, progress)
         alias = web.start(on, progress)
     file = settings.write(on, alias)

@@ -14,6 +14,8 @@ apt-get source -qq --download-only "python$minor"
 # the upstream source alone: Debian's patches would change where packages go (dist-packages)
 mkdir python && tar -xf "python${minor}"_*.orig.tar.?z -C python --strip-components=1
 cd python
+# what the options of a newer Python leave out, and an older one installs and cannot compile; -f: a newer one has no lib2to3
+rm -rf Lib/test Lib/lib2to3/tests
 
 ./configure --quiet --prefix=$prefix --with-ensurepip=no --without-static-libpython --disable-test-modules \
   OPT="-DNDEBUG -fwrapv -O2 -Wall"
@@ -23,6 +25,7 @@ make -s install DESTDIR=/tmp/stage 2>> /tmp/make.log || { tail -n 40 /tmp/make.l
 cd /tmp/stage$prefix
 # the parts that a slim or a conda Python leaves out, or that need a screen
 rm -rf "lib/python$minor/"{test,idlelib,turtledemo} bin/idle* bin/2to3* share
+find . -name 'libpython*.a' -delete
 find . -name __pycache__ -prune -exec rm -rf {} +
 ln -sf "python$minor" bin/python
 

@@ -28,6 +28,7 @@ from .wheels import Wheel, WheelError
 
 NAME = "conda-forge"
 LIST = HERE / "channel.toml"
+OLD_ROOT = HERE / "old-root.toml"
 PLATFORM: Literal["linux-64"] = "linux-64"
 """The platform whose Python and libraries are built here; the others are there to be locked."""
 
@@ -62,6 +63,7 @@ class Listing:
     depends: dict[str, list[str]]
     sdists: dict[str, dict[str, list[str]]]
     wheels: dict[str, list[str]]
+    conda: conda.Release = conda.NEW
 
     def conda_name(self, name: str) -> str:
         """The name at conda-forge of a PyPI project."""
@@ -69,12 +71,14 @@ class Listing:
         return self.names.get(normalized, normalized)
 
 
-def listing(minors: Iterable[str] | None = None) -> Listing:
+def listing(minors: Iterable[str] | None = None, file: Path = LIST) -> Listing:
     """Read the list of packages, for some Pythons or for all.
 
     Who wants only some of the Pythons builds images, in a hurry, and gets no platforms that can only be locked.
     """
     read = tomllib.loads(LIST.read_text())
+    if file != LIST:
+        read |= {"lock-only": {}, "conda": conda.OLD, **tomllib.loads(file.read_text())}
     items = Listing(lock_only={name: LockOnly(**entry) for name, entry in read.pop("lock-only").items()}, **read)
     pythons = [minor for minor in items.pythons if minors is None or minor in minors]
     return replace(items, pythons=pythons, lock_only=items.lock_only if pythons == items.pythons else {})
@@ -95,13 +99,27 @@ def current() -> Path:
 def ensure(on: Engine, pythons: dict[str, Path], progress: Progress) -> tuple[Path, Path]:
     """Build what is missing, index it, and make it current; the channel's folder, and the wheel of pip."""
     items = listing(pythons)
+    target = _made(on, items, pythons, root(), [LIST], progress)
+    _make_current(target)
+    return target / NAME, _pip_wheel(items)
+
+
+def old_root(on: Engine, pythons: dict[str, Path], progress: Progress) -> Path:
+    """Build what the root environment of an old conda is made of; a channel's folder, which is not served."""
+    folder = cache.root() / "old-root"
+    folder.mkdir(exist_ok=True)
+    return _made(on, listing(pythons, OLD_ROOT), pythons, folder, [LIST, OLD_ROOT], progress) / NAME
+
+
+def _made(on: Engine, items: Listing, pythons: dict[str, Path], folder: Path, lists: list[Path], progress: Progress) -> Path:
+    """Build what is missing of a list, and index it; the folder that holds the channel, inside of `folder`."""
     parts = [
-        LIST,
+        *lists,
         *(HERE / f"{name}.py" for name in ("channel", "conda", "package", "pytorch", "wheels")),
         HERE / "stage-udunits2.sh",
     ]
     key = cache.key(*parts, sorted(path.name for path in pythons.values()))
-    target = root() / key
+    target = folder / key
     if not target.exists():
         found = _download(items, progress)
         sdists = _compile(on, items, pythons, progress)
@@ -119,13 +137,17 @@ def ensure(on: Engine, pythons: dict[str, Path], progress: Progress) -> tuple[Pa
 
         with cache.step("index of the channel", progress):
             cache.build_once(target, build)
-    _make_current(target)
-    return target / NAME, _pip_wheel(items)
+    return target
 
 
-def fetch(progress: Progress, minors: Iterable[str]) -> None:
-    """Download the wheels of the list: work for the network, to be done while CPython keeps the processors busy."""
+def fetch(progress: Progress, minors: Iterable[str], *, old: bool = False) -> None:
+    """Download the wheels of the list: work for the network, to be done while CPython keeps the processors busy.
+
+    With `old`, those of an old conda's root too.
+    """
     _download(listing(minors), progress)
+    if old:
+        _download(listing(file=OLD_ROOT), progress)
 
 
 def counts() -> dict[str, int]:
@@ -185,7 +207,7 @@ def _download(items: Listing, progress: Progress) -> list[tuple[Wheel, str, str]
 
 def _wanted(items: Listing) -> Iterable[tuple[str, str, list[str], dict[str, list[str]]]]:
     """For each Python and platform: the tags of its wheels, and the versions that are wanted by name."""
-    everything = items.wheels | {"conda-lock": [conda.VENDORED_BY.partition("==")[2]]}
+    everything = items.wheels | {"conda-lock": [items.conda.vendored_by]}
     for platform, tags in items.platforms.items():
         for minor in items.pythons:
             yield minor, platform, tags, everything
@@ -272,15 +294,17 @@ def _packages(
         for wheel, minor, platform in [*found, *sdists]
         if wheel.name != "conda-lock"
     ]
-    pythons_of = dict.fromkeys(items.platforms, items.pythons) | dict.fromkeys(items.lock_only, items.pythons[:1])
-    torches = pytorch.packages(pythons_of)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         heavy = [pool.submit(_python_package, on, minor, folder) for minor, folder in pythons.items()]
         results = [file for files in pool.map(_wheel_packages, jobs, chunksize=4) for file in files]
         results += [job.result() for job in heavy]
-    results += [_conda_package(conda_lock, items.pythons[0]), _udunits_package(on)]
-    results += [_store(described, [HERE / "pytorch.py"], partial(pytorch.stage, described)) for described in torches]
-    results += _lock_only_packages(items, pythons)
+    results += [_conda_package(items.conda, conda_lock, items.pythons[0])]
+    if items.pythons[0] not in cpython.OLD:
+        # what projects ask for, and a conda root does not
+        pythons_of = dict.fromkeys(items.platforms, items.pythons) | dict.fromkeys(items.lock_only, items.pythons[:1])
+        results += [_udunits_package(on), *_lock_only_packages(items, pythons)]
+        torches = pytorch.packages(pythons_of)
+        results += [_store(described, [HERE / "pytorch.py"], partial(pytorch.stage, described)) for described in torches]
     results += [_certificates_package(by_name["certifi"]), _zones_package(by_name["tzdata"])]
     return results
 
@@ -444,10 +468,10 @@ def _zones_of_conda(library: Path) -> None:
         module.write_text(text.replace(mark, f"{mark}{PLACEHOLDER}/share/zoneinfo:"))
 
 
-def _conda_package(wheel: Wheel, minor: str) -> Path:
-    depends = [*conda.DEPENDS, _python_range(minor)]
-    described = Package("conda", conda.VERSION, f"py{minor.replace('.', '')}{{hash}}_0", depends, subdir=PLATFORM)
-    return _store(described, [HERE / "conda.py", wheel.path], lambda folder: conda.stage(wheel.path, folder, minor))
+def _conda_package(release: conda.Release, wheel: Wheel, minor: str) -> Path:
+    depends = [*release.depends, _python_range(minor)]
+    described = Package("conda", release.version, f"py{minor.replace('.', '')}{{hash}}_0", depends, subdir=PLATFORM)
+    return _store(described, [HERE / "conda.py", wheel.path], lambda folder: conda.stage(release, wheel.path, folder, minor))
 
 
 def _udunits_staged() -> Path:

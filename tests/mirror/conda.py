@@ -1,4 +1,4 @@
-"""A real conda as a conda package: conda 24.7.1, which the wheel of conda-lock 4.0.3 carries, as the package it once was.
+"""A real conda as a conda package: 24.7.1 and, for an old root, 22.9.0, which wheels of conda-lock carry, as the package it once was.
 
 conda itself is not on PyPI.  conda-lock vendors all of it but for its shell files, with the imports renamed; here they
 get their names back, and the shell files are written anew from what conda's documentation says that they do.
@@ -7,35 +7,54 @@ get their names back, and the shell files are written anew from what conda's doc
 from __future__ import annotations
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from .package import PLACEHOLDER
 
-VERSION = "24.7.1"
-VENDORED_BY = "conda-lock==4.0.3"
 INSIDE = "conda_lock/_vendor/conda/"
 TOKEN_FILTER = r'partial(TOKEN_URL_PATTERN.sub, r"\1\2\3/t/<TOKEN>/")'
 
-CHANGES = (
-    ("conda_lock._vendor.conda", "conda"),
-    ("conda_lock.vendor.conda", "conda"),
-    # gone from Python 3.13's logging, which this conda is older than
-    ("logging._acquireLock()", "logging._lock.acquire()"),
-    ("logging._releaseLock()", "logging._lock.release()"),
-    # libmamba is not on PyPI; a setting would not do, since conda-lock hides the base's .condarc from the conda it calls
-    ('DEFAULT_SOLVER = "libmamba"', 'DEFAULT_SOLVER = "classic"'),
-    # warns on every start otherwise
-    (TOKEN_FILTER, f"staticmethod({TOKEN_FILTER})"),
+RENAMED = (("conda_lock._vendor.conda", "conda"), ("conda_lock.vendor.conda", "conda"))
+
+
+@dataclass(frozen=True)
+class Release:
+    """A conda: the version of conda-lock that carries it, what is changed in its text, and what it imports, by conda's names."""
+
+    version: str
+    vendored_by: str
+    changes: tuple[tuple[str, str], ...]
+    depends: tuple[str, ...]
+
+
+NEW = Release(
+    "24.7.1",
+    "4.0.3",
+    (
+        *RENAMED,
+        # gone from Python 3.13's logging, which this conda is older than
+        ("logging._acquireLock()", "logging._lock.acquire()"),
+        ("logging._releaseLock()", "logging._lock.release()"),
+        # libmamba is not on PyPI; a setting would not do, since conda-lock hides the base's .condarc from the conda it calls
+        ('DEFAULT_SOLVER = "libmamba"', 'DEFAULT_SOLVER = "classic"'),
+        # warns on every start otherwise
+        (TOKEN_FILTER, f"staticmethod({TOKEN_FILTER})"),
+    ),
+    (
+        "archspec", "boltons >=23.0.0", "conda-package-handling >=2.2.0", "conda-package-streaming >=0.9.0", "distro", "frozendict",
+        "jsonpatch", "packaging", "platformdirs", "pluggy >=1.0.0", "pycosat", "requests", "ruamel.yaml", "setuptools",
+        "tqdm", "truststore", "zstandard",
+    ),
+)  # fmt: skip
+
+OLD = Release(
+    "22.9.0",
+    "1.4.0",
+    RENAMED,
+    ("conda-package-handling", "pluggy", "pycosat", "requests", "ruamel.yaml >=0.16,<0.18", "setuptools", "toolz", "tqdm"),
 )
-
-DEPENDS = [
-    "archspec", "boltons >=23.0.0", "conda-package-handling >=2.2.0", "conda-package-streaming >=0.9.0", "distro", "frozendict",
-    "jsonpatch", "packaging", "platformdirs", "pluggy >=1.0.0", "pycosat", "requests", "ruamel.yaml", "setuptools",
-    "tqdm", "truststore", "zstandard",
-]  # fmt: skip
-"""What conda imports, by conda's names."""
-
-METADATA = f"Metadata-Version: 2.1\nName: conda\nVersion: {VERSION}\nSummary: a package and environment manager\n"
+"""The oldest that a wheel carries whole: two releases after the 4.13 of Saturn Cloud's base image."""
 
 ENTRY = f"""#!{PLACEHOLDER}/bin/python
 import sys
@@ -89,19 +108,20 @@ DEACTIVATE = f""". '{PLACEHOLDER}/etc/profile.d/conda.sh' && conda deactivate
 """
 
 
-def stage(wheel: Path, folder: Path, minor: str) -> None:
+def stage(release: Release, wheel: Path, folder: Path, minor: str) -> None:
     """Lay out conda's files from conda-lock's wheel."""
     site = folder / f"lib/python{minor}/site-packages"
     with zipfile.ZipFile(wheel) as archive:
         files = {name: archive.read(name) for name in archive.namelist() if name.startswith(INSIDE) and not name.endswith("/")}
-    for before, after in CHANGES:
+    for before, after in release.changes:
         if not any(before.encode() in content for content in files.values()):
-            raise ValueError(f"{wheel.name} has no {before!r} to change; mend CHANGES in conda.py")
+            raise ValueError(f"{wheel.name} has no {before!r} to change; mend it in conda.py")
         files = {name: _replaced(name, content, before, after) for name, content in files.items()}
     for name, content in files.items():
         _write(site / "conda" / name.removeprefix(INSIDE), content)
-    info = site / f"conda-{VERSION}.dist-info"
-    _write(info / "METADATA", METADATA.encode())
+    info = site / f"conda-{release.version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: conda\nVersion: {release.version}\nSummary: a package and environment manager\n"
+    _write(info / "METADATA", metadata.encode())
     _write(info / "INSTALLER", b"conda\n")
     _write(info / "entry_points.txt", b"[console_scripts]\nconda = conda.cli:main\n")
     for script in ("bin/conda", "condabin/conda"):

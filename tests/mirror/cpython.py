@@ -15,6 +15,9 @@ from .images import BUILD, BUILD_RECIPE
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 """Which Debian release carries the source of which Python."""
 
+OLD = {"3.9": "bullseye"}
+"""The Python of a conda root of 2022, as Saturn Cloud's base image has it: no image and no environment is made of it."""
+
 PREFIX = "/couplet-python"
 """The prefix in the text files of a build (also in build-cpython.sh): whoever installs it puts another in its place."""
 
@@ -23,14 +26,14 @@ RECIPE = HERE / "build-cpython.sh"
 
 def folder(minor: str) -> Path:
     """Where a Python's build is kept, whether it is there or not."""
-    return cache.root() / "cpython" / f"{minor}-{cache.key(RECIPE, SUITES[minor], BUILD_RECIPE)}"
+    return cache.root() / "cpython" / f"{minor}-{cache.key(RECIPE, (SUITES | OLD)[minor], BUILD_RECIPE)}"
 
 
 def ensure(on: Engine, progress: Progress, minors: Iterable[str] = SUITES) -> dict[str, Path]:
     """The folder of each Python, built when it is missing: two at a time, since configure uses one core only."""
 
     def one(minor: str) -> Path:
-        suite, target = SUITES[minor], folder(minor)
+        suite, target = (SUITES | OLD)[minor], folder(minor)
 
         def build(half: Path) -> None:
             half.mkdir(parents=True)
@@ -46,7 +49,7 @@ def ensure(on: Engine, progress: Progress, minors: Iterable[str] = SUITES) -> di
         return target
 
     chosen = list(minors)
-    with ThreadPoolExecutor(len(chosen)) as pool:
+    with ThreadPoolExecutor(2) as pool:
         return dict(zip(chosen, pool.map(one, chosen), strict=True))
 
 

@@ -1,8 +1,8 @@
-"""An OSV service: `POST /v1/query` as OSV's API has it, over advisories that a test makes up.
+"""An OSV service: `POST /v1/querybatch` and `GET /v1/vulns/ID` as OSV's API has them, over advisories that a test makes up.
 
 In the form of OSV's schema 1.6. It evaluates `versions` and the ranges of kind ECOSYSTEM as PEP 440 orders versions,
-answers `{}` where nothing is known, and refuses what OSV refuses. It knows nothing of other ecosystems, commits,
-`querybatch`, or answers in pages.
+answers `{}` where nothing is known, in pages where a test says how long they are, and refuses what OSV refuses. It knows
+nothing of other ecosystems, commits, or `query`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import ssl
 import threading
 import time
@@ -34,6 +35,8 @@ class Osv:
     advisories: list[dict] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    page: int = 1000
     refused: int = 0
 
     def know(self, name: str, id: str, *, fixed: str | None = None, aliases: tuple[str, ...] = (), **more) -> None:
@@ -44,11 +47,17 @@ class Osv:
         about = {"schema_version": "1.6.0", "id": id, "aliases": list(aliases), "summary": f"Made up, of {name}."}
         self.advisories.append({**about, "modified": "2026-01-01T00:00:00Z", "affected": affected, **more})
 
-    def query(self, name: str, version: str) -> dict:
-        """Return the answer to one question."""
-        self.asked.append((name, version))
-        found = [a for a in self.advisories if any(affects(part, name, version) for part in a["affected"])]
-        return {"vulns": found} if found else {}
+    def query(self, question: dict) -> dict:
+        """Return the answer to one question of a batch."""
+        name, version = question["package"]["name"], question["version"]
+        assert question["package"]["ecosystem"] == "PyPI"
+        first = int(question.get("page_token", 0))
+        if not first:
+            self.asked.append((name, version))
+        found = [a for a in self.advisories if any(affects(part, name, version) for part in a.get("affected", ()))]
+        page = [{"id": a["id"], "modified": a["modified"]} for a in found[first : first + self.page]]
+        more = {"next_page_token": str(first + self.page)} if found[first + self.page :] else {}
+        return {"vulns": page, **more} if page else {}
 
 
 def affects(part: dict, name: str, version: str) -> bool:
@@ -72,47 +81,56 @@ def affects(part: dict, name: str, version: str) -> bool:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answer questions, one a request."""
+    """Answer requests: which packages have what, and what that is."""
 
     protocol_version = "HTTP/1.1"
     timeout = 120
 
     def do_POST(self) -> None:
-        """Answer, refuse, or spoil the answer."""
-        osv = self.server.osv
+        """Answer a batch of questions."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if osv.login and self.headers.get("Authorization") != "Basic " + base64.b64encode(":".join(osv.login).encode()).decode():
-            osv.refused += 1
-            self.answer(401, {"code": 16, "message": "who is asking?"}, ("WWW-Authenticate", 'Basic realm="osv"'))
+        if (truncated := self.refuses(self.path == "/v1/querybatch")) is None:
             return
-        if self.path != "/v1/query":
-            self.answer(404, {"code": 5, "message": "Not Found"})
-            return
-        fault = next((f for f in osv.faults if f.times != 0), None)
-        if fault:
-            if fault.times is not None:
-                fault.times -= 1
-            if fault.kind == "cut":
-                self.close_connection = True
-                return
-            if fault.kind == "unavailable":
-                self.answer(503, {"code": 14, "message": "busy"})
-                return
-            if fault.kind == "slow":
-                time.sleep(fault.seconds)
         try:
-            question = json.loads(body)
-            name, version = question["package"]["name"], question["version"]
-            assert question["package"]["ecosystem"] == "PyPI"
-            answer = osv.query(name, version)
+            questions = json.loads(body)["queries"]
+            assert len(questions) <= 1000
+            answer = {"results": [self.server.osv.query(question) for question in questions]}
         except (ValueError, KeyError, TypeError, AssertionError):
             self.answer(400, {"code": 3, "message": "Invalid query."})
             return
-        self.answer(200, answer, truncated=bool(fault and fault.kind == "truncated"))
+        self.answer(200, answer, truncated=truncated)
 
     def do_GET(self) -> None:
-        """Nothing here is asked with GET."""
-        self.answer(404, {"code": 5, "message": "Not Found"})
+        """Answer with one advisory."""
+        known = {f"/v1/vulns/{advisory['id']}": advisory for advisory in self.server.osv.advisories}
+        if (truncated := self.refuses(self.path in known)) is not None:
+            self.answer(200, known[self.path], truncated=truncated)
+
+    def refuses(self, there: bool) -> bool | None:
+        """Refuse who may not ask and what is not there, and have the faults; else return whether to cut the answer short."""
+        osv = self.server.osv
+        osv.requests.append(self.path)
+        if osv.login and self.headers.get("Authorization") != "Basic " + base64.b64encode(":".join(osv.login).encode()).decode():
+            osv.refused += 1
+            self.answer(401, {"code": 16, "message": "who is asking?"}, ("WWW-Authenticate", 'Basic realm="osv"'))
+            return None
+        if not there:
+            self.answer(404, {"code": 5, "message": "Not Found"})
+            return None
+        fault = next((f for f in osv.faults if f.times != 0 and re.search(f.pattern, self.path)), None)
+        if not fault:
+            return False
+        if fault.times is not None:
+            fault.times -= 1
+        if fault.kind == "cut":
+            self.close_connection = True
+            return None
+        if fault.kind == "unavailable":
+            self.answer(503, {"code": 14, "message": "busy"})
+            return None
+        if fault.kind == "slow":
+            time.sleep(fault.seconds)
+        return fault.kind == "truncated"
 
     def answer(self, status: int, content: dict, *headers: tuple[str, str], truncated: bool = False) -> None:
         """Send a JSON answer; `truncated`: half of it, and the end of the connection."""
@@ -159,7 +177,7 @@ def running(gateway: str, tls: Path | None = None, login: tuple[str, str] | None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(gateway).configure_cert(context)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    osv.address = f"{'https' if tls else 'http'}://{gateway}:{server.server_port}/v1/query"
+    osv.address = f"{'https' if tls else 'http'}://{gateway}:{server.server_port}"
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     try:
         yield osv

@@ -19,7 +19,7 @@ BASE = ["python 3.13.*", "conda", "pip", "setuptools", "wheel"]
 CONDARC = "channels:\n  - conda-forge\n"
 """The base's own settings, as in the real image.  No address: those come from outside."""
 
-SATURN_BASE = [*BASE, "ipykernel", "jupyterlab", "nbconvert"]
+SATURN_BASE = ["python 3.9.*", *BASE[1:], "ipykernel", "jupyterlab", "nbconvert"]
 """What the root environment of Saturn Cloud's base image is asked to hold: its JupyterLab runs from there."""
 
 PUBLIC = "https://conda.anaconda.org"
@@ -52,7 +52,10 @@ def miniforge(on: Engine, folder: Path, debian_key: str, progress: Progress) -> 
 
 
 def saturn(on: Engine, folder: Path, debian_key: str, progress: Progress) -> None:
-    """Make Saturn Cloud's base image: conda and JupyterLab in /opt/saturncloud, and an empty environment `saturn`."""
+    """Make Saturn Cloud's base image: conda and JupyterLab in /opt/saturncloud, and an empty environment `saturn`.
+
+    ``folder`` is the channel of an old root (channel.old_root).
+    """
 
     def fill(context: Path) -> None:
         _fill_conda(context / "conda", folder, "/opt/saturncloud", SATURN_BASE)

@@ -113,6 +113,15 @@ def test_without_the_settings_the_channel_is_unknown(on: Engine) -> None:
         engine.docker(on, "run", "--rm", "--network=none", images.MINIFORGE, "bash", "-c", script)
 
 
+def test_saturn_clouds_root_is_as_old_as_the_real_one(on: Engine) -> None:
+    """What only runs on a newer Python, conda or pip must fail here as it does there; the environment is empty."""
+    root = "/opt/saturncloud/bin"
+    script = f"{root}/python --version; {root}/conda --version; {root}/pip --version; ls {root}/../envs/saturn/conda-meta"
+    python, conda, pip, records = engine.docker(on, "run", "--rm", images.SATURN, "bash", "-c", script).splitlines()
+    assert python.startswith("Python 3.9.") and conda == "conda 22.9.0" and pip.startswith("pip 22.")
+    assert records == "history"
+
+
 def test_debian_has_no_trust_of_this_machine(on: Engine) -> None:
     """The slim image has no CA bundle at all, like the real one, so a build must bring it."""
     shown = engine.docker(on, "run", "--rm", images.DEBIAN, "bash", "-c", "ls /etc/ssl/certs/ca-certificates.crt 2>&1 || true")

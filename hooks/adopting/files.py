@@ -1,0 +1,174 @@
+"""All other files: what is the template's comes in, what is the user's stays, and of two of one name the user's goes aside."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .layout import Part
+from .state import ASIDE, Repository
+
+EXAMPLE = ("src/", "tests/", "notebooks/")
+"""What the template brings here is its example; a repository with code of its own needs none."""
+UNION = (".gitignore", ".gitattributes")
+LOCKS = re.compile(r"poetry\.lock|conda-lock\.yml|conda[^/]*\.lock|[^/]*\.conda\.lock")
+STALE = re.compile(
+    r"\b(conda|mamba|micromamba|conda-lock) (env |create|install|activate|update|-)|\bconda-lock\b|\bpoetry (install|shell|run|add|lock)\b"
+    r"|\bpip install\b|\bdocker (build|run)\b|\bsource activate\b|\bsetup\.py\b"
+)
+OWN = re.compile(r"^\s*(RUN\b.*\bapt(?:-get)? .*install.*|ENV .*|ENTRYPOINT .*|CMD .*|EXPOSE .*|VOLUME .*)$", re.M)
+TARGET = re.compile(r"^([A-Za-z0-9][\w.-]*)\s*:(?!=)", re.M)
+
+
+def rendered_files(rendered: Path) -> list[str]:
+    """Return the paths of what the template rendered."""
+    return sorted(str(path.relative_to(rendered)) for path in rendered.rglob("*") if path.is_file())
+
+
+def in_the_way(repository: Repository, rendered: Path) -> list[str]:
+    """Return files of the user's that git does not know and the template would write over."""
+    tracked = set(repository.tracked)
+    names = [name for name in rendered_files(rendered) if not name.startswith(EXAMPLE)]
+    return [name for name in names if name not in tracked and (repository.path / name).exists()]
+
+
+def advice(repository: Repository, name: str, template: str) -> str:
+    """Return what of a file that went aside has to be carried over."""
+    theirs = repository.text(f"{ASIDE}/{name}")
+    if name == "Makefile":
+        have = set(TARGET.findall(template))
+        more = [target for target in dict.fromkeys(TARGET.findall(theirs)) if target not in have]
+        return (
+            f"add your targets {', '.join(more)} at its end"
+            if more
+            else "all its targets have a namesake: see whether they do what yours did"
+        )
+    if name == "Dockerfile":
+        lines = [" ".join(line.split()) for line in OWN.findall(theirs.replace("\\\n", " "))]
+        lines = [line if len(line) < 90 else line[:87] + "..." for line in lines]
+        what = f" ({'; '.join(lines)})" if lines else ""
+        return f"what your image has of its own{what} goes into the stages runtime and dev, after their FROM lines"
+    if name == "entrypoint.sh":
+        return "activation is done; what else yours does goes before `exec`"
+    if name == ".pre-commit-config.yaml":
+        return "add your hooks"
+    if name.startswith((".github/", ".gitlab")):
+        return "CI runs the template's; add your jobs"
+    if name == ".dockerignore":
+        return "nothing enters a build that the new one does not name: add a line `!path` for what your Dockerfile copies"
+    return "carry over what is yours"
+
+
+def main_program(repository: Repository, main: Part | None, programs: list[str], package: str) -> list[str] | None:
+    """Return the image's command where it is not the template's `python -m PACKAGE`."""
+    if main and (repository.path / main.goal / "__main__.py").is_file():
+        module = main.name.replace("/", ".")
+        return None if module == package else ["python", "-m", module]
+    if programs:
+        return [programs[0]]
+    repository.left.append(
+        "Dockerfile: no program was found (no __main__.py, no [project.scripts]), so CMD is python: write yours"
+    )
+    return ["python"]
+
+
+def bring(
+    repository: Repository,
+    rendered: Path,
+    written: dict[str, str],
+    answers: dict[str, Any],
+    main: Part | None,
+    programs: list[str],
+) -> None:
+    """Write the template's files, with `written` in the place of those that were put together, and stage everything."""
+    package = answers["package_name"]
+    tracked = set(repository.tracked)
+    new: list[str] = []
+    for name in [path for path in repository.tracked if LOCKS.fullmatch(path)]:
+        repository.git("rm", "--quiet", name)
+        repository.done.append(f"{name}: deleted, since it does not say what it was made of (git show HEAD:{name})")
+    command = main_program(repository, main, programs, package)
+    for name in rendered_files(rendered):
+        if name.startswith(EXAMPLE) and (main or name != f"src/{package}/__init__.py"):
+            continue
+        text = (rendered / name).read_text()
+        if command and name in ("Dockerfile", "Makefile", "README.md", "AGENTS.md"):
+            text = text.replace(f'CMD ["python", "-m", "{package}"]', f"CMD {json.dumps(command)}")
+            text = text.replace(f"python -m {package}", " ".join(command))
+        if name.startswith("src/"):
+            text = f'"""{answers["project_name"]}."""\n'.replace("\\", "")
+        if name in written:
+            repository.write(name, written[name])
+        elif name in UNION and name in tracked:
+            lines = repository.text(name).splitlines()
+            more = [line for line in text.splitlines() if line and line not in lines]
+            repository.write(name, "\n".join([*lines, "", *more]) + "\n")
+            repository.done.append(f"{name}: yours, and the template's lines after them")
+        elif name == "README.md" and name in tracked:
+            theirs = repository.text(name).rstrip("\n")
+            repository.write(name, f"{theirs}\n\n{text[text.index('## Start') :]}")
+            repository.done.append("README.md: yours, and the template's sections after it")
+        elif name == ".editorconfig" and name in tracked:
+            repository.done.append(".editorconfig: yours")
+            continue
+        elif name in tracked:
+            same = repository.text(name) == text
+            if not same:
+                repository.move(name, f"{ASIDE}/{name}")
+                what = advice(repository, name, text)
+                repository.left.append(f"{name}: the template's; yours is {ASIDE}/{name}: {what}, then git rm it")
+            repository.write(name, text)
+        else:
+            repository.write(name, text)
+        if name not in written:
+            shutil.copymode(rendered / name, repository.path / name)
+        new.append(name)
+    if not any(re.search(r"(^|/)(test_[^/]*|[^/]*_test)\.py$", path) for path in tracked):
+        module = (main.name.removesuffix(".py") if main else package).replace("/", ".")
+        repository.write(
+            "tests/test_import.py",
+            f'"""The package can be imported. A place to begin."""\n\n\ndef test_import():\n    import {module}  # noqa: F401\n',
+        )
+        repository.done.append(f"tests/test_import.py: new, so that make test has a test: it imports {module}")
+        new.append("tests/test_import.py")
+    repository.git("add", "--update")
+    repository.git("add", "--force", "--", *new)
+    matched: dict[str, list[str]] = {}
+    for line in repository.git("check-ignore", "--verbose", "--no-index", "--", *new, check=False).splitlines():
+        pattern, name = line.split("\t")
+        if not pattern.split(":", 2)[2].startswith("!"):
+            matched.setdefault(pattern, []).append(name)
+    for pattern, names in matched.items():
+        others = f" and {len(names) - 1} more" if names[1:] else ""
+        repository.left.append(
+            f"{pattern}: matches {names[0]}{others} of the template, added by force now: make the line narrower"
+        )
+    look(repository)
+
+
+def look(repository: Repository) -> None:
+    """List what stays as it is and may speak of the old ways."""
+    for name in repository.tracked:
+        if name.startswith(f"{ASIDE}/"):
+            continue
+        theirs = repository.text(name) if re.search(r"\.(ya?ml|md|rst|py|cfg|json|sh|txt|toml)$|Dockerfile", name) else ""
+        if name in ("setup.py", "setup.cfg"):
+            repository.left.append(f"{name}: pyproject.toml takes its place: see that nothing is missing there, then git rm it")
+        elif re.match(r"README|docs/|CONTRIBUTING", name):
+            before = repository.git("show", f"HEAD:{name}", check=False).splitlines()
+            for number, line in enumerate(before, 1):
+                if STALE.search(line):
+                    repository.left.append(f"{name}:{number}: is this still true? {line.strip()[:90]}")
+        elif name.startswith(".github/workflows/") and not (name.endswith(("/ci.yml", "/audit.yml"))):
+            if re.search(r"\b(conda|mamba|micromamba|poetry|pip install)\b", theirs):
+                repository.left.append(f"{name}: installs by itself: have it run make (as ci.yml does), or git rm it")
+        elif name.startswith(".devcontainer/") or re.search(
+            r"(^|/)(Dockerfile[^/]*|[^/]*\.Dockerfile|docker-compose[^/]*\.ya?ml)$", name
+        ):
+            if name not in ("Dockerfile", "Dockerfile.saturn"):
+                repository.left.append(f"{name}: builds beside the template's Dockerfile: see whether it is still needed")
+        elif re.match(r"virtual-packages\.ya?ml$", name):
+            repository.left.append(f"{name}: nothing reads it any more: git rm it")

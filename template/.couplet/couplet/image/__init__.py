@@ -1,0 +1,1 @@
+"""An environment -> an image that is active however it is entered."""

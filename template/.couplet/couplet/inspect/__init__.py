@@ -1,0 +1,1 @@
+"""What locks and images hold: report, SBOM, audit."""

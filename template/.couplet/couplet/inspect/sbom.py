@@ -1,0 +1,141 @@
+"""The SBOM (CycloneDX 1.6, JSON) of what the locks hold: conda's packages and Poetry's.
+
+The same locks make the same SBOM, byte for byte: it has no date, and its serial number is made of its content.
+What the base image brings is one component, by its name; its own packages are its maker's to list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.requirements import Requirement
+
+from couplet import settings
+from couplet.formats import conda_lock, platforms, poetry_lock
+from couplet.formats.files import write_whole
+from couplet.formats.names import normalise
+from couplet.inspect import locked
+
+Component = dict[str, Any]
+"""A component in CycloneDX's own form."""
+
+
+def component(purl: str, name: str, version: str, kind: str = "library", **more: object) -> Component:
+    """Return a component, with those of `more` that are not empty."""
+    about = {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}
+    return about | {key: value for key, value in more.items() if value}
+
+
+def licences(text: str) -> list[dict[str, Any]]:
+    """Return a licence in CycloneDX's form: as an SPDX expression where it is one, else by its name; [] for ''."""
+    try:
+        return [{"expression": canonicalize_license_expression(text)}] if text else []
+    except InvalidLicenseExpression:
+        return [{"license": {"name": text}}]
+
+
+def conda_component(record: conda_lock.Record) -> Component:
+    """Return the component of one of conda's packages."""
+    channel, subdir, archive = record.url.rsplit("/", 3)[1:]
+    kind = "conda" if archive.endswith(".conda") else "tar.bz2"
+    about = f"build={quote(record.build)}&channel={quote(channel)}&subdir={subdir}&type={kind}"
+    return component(
+        f"pkg:conda/{quote(record.name)}@{quote(record.version)}?{about}",
+        record.name,
+        record.version,
+        licenses=licences(record.license),
+        hashes=[{"alg": "MD5", "content": record.md5}, {"alg": "SHA-256", "content": record.sha256}],
+        externalReferences=[{"type": "distribution", "url": record.url}],
+    )
+
+
+def python_component(package: poetry_lock.Locked) -> Component:
+    """Return the component of one of Poetry's packages, with the hash of each of its files."""
+    url = package.source.get("url")
+    return component(
+        f"pkg:pypi/{package.name}@{quote(package.version)}",
+        package.name,
+        package.version,
+        properties=[{"name": "couplet:poetry.lock:hash", "value": digest} for digest in sorted(package.hashes)],
+        externalReferences=[{"type": "distribution", "url": url}] if url else [],
+    )
+
+
+def base_component(image: str, pinned: str) -> Component:
+    """Return the component of the image that everything lies on, such as debian:bookworm-slim.
+
+    `pinned` is the text of base-images.lock, which may hold its digest.
+    """
+    name, _, tag = image.rpartition(":")
+    purl = f"pkg:docker/{quote(name, safe='/')}@{quote(tag)}"
+    found = component(purl, name, tag, "container")
+    if digest := re.search(rf"^\w+={re.escape(image)}@sha256:([0-9a-f]+)\s*$", pinned, re.M):
+        found["purl"] = f"pkg:docker/{quote(name, safe='/')}@sha256%3A{digest[1]}?tag={quote(tag)}"
+        found["hashes"] = [{"alg": "SHA-256", "content": digest[1]}]
+    return found
+
+
+def pinned_names(document: Mapping[str, Any], environment: Mapping[str, str]) -> set[str]:
+    """Return the distributions that conda installs in an environment: what pyproject.toml pins in the group conda."""
+    pins = map(Requirement, document.get("dependency-groups", {}).get("conda", ()))
+    return {normalise(pin.name) for pin in pins if not pin.marker or pin.marker.evaluate(dict(environment))}
+
+
+def sbom(folder: Path, subdir: str) -> dict[str, Any]:
+    """Return the SBOM of the project in a folder, for one platform, as plain data."""
+    project, document = settings.project(folder), settings.pyproject(folder)
+    of_conda = locked.conda(folder) or {subdir: {}}
+    if subdir not in of_conda:
+        raise conda_lock.not_locked_error(subdir, sorted(of_conda))
+    records = of_conda[subdir]
+    environment = platforms.environment(subdir, locked.python(records))
+    packages = poetry_lock.wanted(poetry_lock.read(folder / "poetry.lock"), settings.groups(document)["main"], environment)
+    # what conda installs, Poetry's lock names too, and does not install; what the pins need beyond that, it does
+    pinned = pinned_names(document, environment)
+    conda = {name: conda_component(record) for name, record in records.items()}
+    poetry = {package.name: python_component(package) for package in packages if package.name not in pinned}
+    lock = folder / "base-images.lock"
+    base = base_component(project.base_image, lock.read_text() if lock.is_file() else "")
+    components = [*conda.values(), *poetry.values(), base]
+
+    refs = {normalise(name): found["bom-ref"] for name, found in [*conda.items(), *poetry.items()]}
+    needs = {conda[name]["bom-ref"]: record.depends for name, record in records.items()}
+    needs |= {poetry[package.name]["bom-ref"]: package.dependencies for package in packages if package.name in poetry}
+    graph = {ref: {refs[name] for name in map(normalise, names) if name in refs} - {ref} for ref, names in needs.items()}
+    own = document.get("project", {}).get("name") or project.distribution
+    # nobody says what the project needs of conda: what nothing else needs
+    graph[own] = {found["bom-ref"] for found in components} - set().union(*graph.values())
+    about = {"type": "application", "bom-ref": own, "name": own, "version": settings.version(document)}
+    content = {
+        "metadata": {"component": about},
+        "components": sorted(components, key=lambda found: str(found["bom-ref"])),
+        "dependencies": [{"ref": ref, "dependsOn": sorted(graph[ref])} for ref in sorted(graph)],
+    }
+    return {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(content, sort_keys=True))}",
+        "version": 1,
+        **content,
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Write the SBOM of a project for the platform that this runs on."""
+    parser = argparse.ArgumentParser(prog="couplet sbom", description=__doc__)
+    parser.add_argument("--project", type=Path, required=True, help="folder of the project")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    options = parser.parse_args(arguments)
+    found = sbom(options.project, platforms.this_machine())
+    write_whole(options.out, f"{json.dumps(found, indent=2)}\n".encode())
+    kinds = [component["purl"].partition("/")[0] for component in found["components"]]
+    print(f"{kinds.count('pkg:conda')} packages of conda's, {kinds.count('pkg:pypi')} of Poetry's", flush=True)

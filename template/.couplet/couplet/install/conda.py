@@ -1,0 +1,188 @@
+"""Create the environment from conda's explicit lock.
+
+conda fetches (fetch.py), rattler links: the same environment with the same records as `conda create --file` makes, in
+a quarter of the time. What conda does besides is done here: noarch packages are compiled, and their .pyc files recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import rattler
+from rattler.exceptions import ExtractError, InstallerError
+from rattler.package_streaming import PackageArchive
+
+from couplet import network
+from couplet.errors import UserError
+from couplet.formats import conda_lock, files, platforms, records
+from couplet.formats.conda_lock import Package
+from couplet.install import conda_root
+from couplet.install.bytecode import compile_files
+from couplet.install.origins import forget_sources, write_history, write_variables
+
+OTHER = "Ask for another version or build in environment.yml, and run `make env-update`."
+
+
+class LinkScripts:
+    """Notes which packages ran a post-link script, and which scripts failed: rattler itself goes on.
+
+    An InstallerReporter of rattler's, which calls the methods that are there.
+    """
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.failed: list[str] = []
+
+    def on_post_link_start(self, package_name: str, script_path: str) -> int:
+        """Note a script; its number is what rattler hands back when it has ended."""
+        self.ran.append(package_name)
+        return len(self.ran) - 1
+
+    def on_post_link_complete(self, index: int, success: bool) -> None:
+        """Note a script that failed."""
+        if not success:
+            self.failed.append(self.ran[index])
+
+
+def unpacked_packages() -> rattler.PackageCache:
+    """Return rattler's cache of unpacked packages: each is compared with its own list of hashes before it is used."""
+    folder = str(conda_root.CACHE / "unpacked")
+    return rattler.PackageCache.new_layered([folder], validation_mode=rattler.ValidationMode.full())
+
+
+async def needed(package: Package, scratch: Path) -> rattler.RepoDataRecord:
+    """Return what rattler needs of a fetched package, from the package's own metadata."""
+    archive, index = conda_root.archive(package), scratch / f"{package.sha256}.json"
+    content = await (await PackageArchive.from_path(archive)).read_file("info/index.json")
+    if content is None:
+        raise UserError(f"{package.file_name} has no info/index.json, so it is no conda package. {OTHER}")
+    index.write_bytes(content)
+    size = archive.stat().st_size
+    record = rattler.PackageRecord.from_index_json(index, size=size, sha256=package.sha256, md5=package.md5)
+    return rattler.RepoDataRecord(record, package.file_name, archive.as_uri(), package.url.rsplit("/", 2)[0])
+
+
+def link(packages: list[Package], prefix: Path) -> list[str]:
+    """Unpack and link fetched packages into `prefix`, beside what it holds, and run their link scripts, as conda does.
+
+    Returns the names of the packages whose scripts ran. Raises UserError for a package that cannot be linked, or whose
+    script fails.
+    """
+    scripts = LinkScripts()
+    installed = [rattler.PrefixRecord.from_path(path) for path in sorted(prefix.glob("conda-meta/*.json"))]
+
+    async def work() -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            found = await asyncio.gather(*(needed(package, Path(scratch)) for package in packages))
+        await rattler.install(
+            [*installed, *found],
+            prefix,
+            package_cache=unpacked_packages(),
+            installed_packages=installed,
+            execute_link_scripts=True,
+            show_progress=False,
+            reporter=scripts,  # type: ignore[arg-type]
+        )
+
+    try:
+        asyncio.run(work())
+    except (InstallerError, ExtractError, OSError) as error:
+        text = f"conda's packages cannot be linked: {error}.\nIf a package is damaged or two do not go together: {OTHER}"
+        raise UserError(text) from None
+    if scripts.failed:
+        raise UserError(
+            f"the post-link script of {', '.join(scripts.failed)} failed. It comes with the package "
+            f"(bin/.NAME-post-link.sh), and conda refuses such an installation too.\n{OTHER}"
+        )
+    return scripts.ran
+
+
+def noarch_sources(recorded: list[dict[str, Any]]) -> list[str]:
+    """Return the Python files of noarch packages, which conda compiles when it installs them: paths in the environment."""
+    return sorted(
+        path
+        for record in recorded
+        if record.get("noarch") == "python"
+        for path in record["files"]
+        if path.endswith(".py") and "/site-packages/" in path
+    )
+
+
+def finish_records(packages: list[Package], prefix: Path, scripted: list[str]) -> None:
+    """Write into conda-meta what conda writes there of these packages: public addresses, and what was compiled.
+
+    `scripted` are packages whose link scripts ran: what such a script made of its own package's files is how they are.
+    """
+    public = {package.file_name: package for package in packages}
+    every = {path: json.loads(path.read_text()) for path in sorted(prefix.glob("conda-meta/*.json"))}
+    found = {path: record for path, record in every.items() if record["fn"] in public}
+    compiled = compile_files(prefix, noarch_sources(list(found.values())))
+    for path, record in found.items():
+        package = public[record["fn"]]
+        record["url"], record["channel"] = package.url, package.channel
+        record["link"]["source"] = record["extracted_package_dir"]
+        entries = record["paths_data"]["paths"]
+        if record["name"] in scripted:
+            for entry in entries:
+                file = prefix / entry["_path"]
+                if file.is_file() and not file.is_symlink():
+                    entry["sha256_in_prefix"] = files.sha256(str(file))
+        made = [compiled[source] for source in record["files"] if source in compiled]
+        record["files"] += made
+        entries += [{"_path": pyc, "path_type": "pyc_file"} for pyc in made]
+        path.unlink()  # rattler's file is for root's eyes only
+        path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def install(locks: Path, prefix: Path) -> None:
+    """Fetch what this machine's lock in the folder `locks` names and `prefix` does not hold, and link it into that."""
+    here = platforms.this_machine()
+    named = locks / conda_lock.file_name(here)
+    locked = conda_lock.read(named)
+    held = {(record["name"], record["version"], record["build"]) for record in records.conda_records(prefix)}
+    packages = [package for package in locked if package.identity not in held]
+    print(f"conda: fetching {len(packages)} packages", flush=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".lock") as lock:
+        lock.write(conda_lock.explicit(packages, here, []))
+        lock.flush()
+        conda_root.call("fetch", lock.name)
+    print("conda: linking them", flush=True)
+    # What anything would leave in a home folder goes where the layer does not see it. And the environment's
+    # Python, started by a link script, must not touch what is compiled already.
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(HOME=home, PYTHONDONTWRITEBYTECODE="1")
+        try:
+            scripted = link(packages, prefix)
+            finish_records(packages, prefix, scripted)
+            write_history(prefix, locked)
+            write_variables(prefix, conda_lock.variables(named))
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+    forget_sources(prefix)
+    print(f"conda: {len(packages)} packages linked into {prefix}", flush=True)
+    if scripted:
+        print(f"conda: these ran a post-link script of their own: {', '.join(scripted)}", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """The verb `install-conda`."""
+    parser = argparse.ArgumentParser(prog="couplet install-conda", description=__doc__)
+    parser.add_argument("--locks", type=Path, required=True, help="folder of the explicit locks")
+    parser.add_argument("--prefix", type=Path, required=True)
+    parser.add_argument("--more", action="store_true", help="add to an environment, where there is such a folder")
+    options = parser.parse_args(arguments)
+
+    if options.more and not options.locks.is_dir():
+        return
+    network.apply()
+    options.prefix.parent.mkdir(parents=True, exist_ok=True)
+    os.umask(0o002)
+    install(options.locks, options.prefix)

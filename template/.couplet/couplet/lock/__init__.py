@@ -1,0 +1,1 @@
+"""environment.yml and pyproject.toml -> lock files."""

@@ -1,7 +1,0 @@
-#!/bin/sh
-# Prints who a container has to be (UID:GID), so that what it writes in this folder is yours. For rootless Docker you are root
-# inside, and every other number is somebody whom your files are closed to.
-case "$(docker version --format '{{.Server.Components}}' 2> /dev/null)" in
-    *rootlesskit*) echo 0:0 ;;
-    *) echo "$(id -u):$(id -g)" ;;
-esac

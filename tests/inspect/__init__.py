@@ -1,0 +1,1 @@
+"""Report, SBOM, audit and doctor: what is known of locks, images and the template's own files."""

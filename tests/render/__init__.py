@@ -1,0 +1,1 @@
+"""What a rendered project is made of."""
