@@ -27,6 +27,7 @@ nox.options.default_venv_backend = "virtualenv"
 PROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGE = PROJECT["tool"]["pytest"]["ini_options"]["package"]
 """The unit tests of the package that a project holds in .couplet/, one folder for each of its own."""
+WITHOUT_ENGINE = ("-m", "not engine")
 COVERAGE = ("--cov=couplet", "--cov-report=term:skip-covered")
 
 
@@ -70,21 +71,21 @@ def mutants(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """The unit tests of the package in .couplet/, and how much of it they run. No Docker."""
     install(session, "tests")
-    session.run("pytest", "-n", "auto", *COVERAGE, *PACKAGE, *session.posargs)
+    session.run("pytest", "-n", "auto", *COVERAGE, *WITHOUT_ENGINE, *PACKAGE, *session.posargs)
 
 
 @nox.session
 def render(session: nox.Session) -> None:
     """What can be told without Docker: answers and rendered files."""
     install(session, "tests")
-    session.run("pytest", "-n", "auto", "tests/render", *sorted(map(str, Path("tests").glob("test_[12]*.py"))), *session.posargs)
+    session.run("pytest", "-n", "auto", *WITHOUT_ENGINE, "tests/answers", "tests/render", *session.posargs)
 
 
 @nox.session
 def update(session: nox.Session) -> None:
     """The tests of `copier update`: from every release, with a user's edits and without trust; of adopting too. No Docker."""
     install(session, "tests")
-    session.run("pytest", "-n", "auto", "tests/test_80_update.py", "tests/test_81_adopting.py", *session.posargs)
+    session.run("pytest", "-n", "auto", *WITHOUT_ENGINE, "tests/update", *session.posargs)
 
 
 @nox.session
@@ -107,8 +108,7 @@ def lint(session: nox.Session) -> None:
 def images(session: nox.Session) -> None:
     """The tests that need images, and no others."""
     install(session, "tests")
-    files = sorted(str(path) for pattern in ("test_[3-7]*.py", "test_85*.py") for path in Path("tests").glob(pattern))
-    session.run("pytest", "-n", "auto", *files, *session.posargs)
+    session.run("pytest", "-n", "auto", "-m", "engine", *session.posargs)
 
 
 @nox.session
@@ -117,7 +117,7 @@ def pictures(session: nox.Session) -> None:
     install(session, "tests")
     session.run(
         "pytest",
-        "tests/test_75_apps.py",
+        "tests/apps/test_apps.py",
         "-k",
         "in_a_browser",
         "--pictures=docs/pictures",

@@ -2,7 +2,7 @@
 
     nox -s bench -- scale      writes the tables of docs/scale.md and the picture docs/pictures/scale.svg
 
-Arithmetic alone, in the order of the page: what is measured, what is assumed, what follows. tests/test_06_scale.py holds the page to it.
+Arithmetic alone, in the order of the page: what is measured, what is assumed, what follows. tests/suite/test_scale.py holds the page to it.
 """
 
 from __future__ import annotations

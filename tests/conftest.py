@@ -23,6 +23,7 @@ pytest_plugins = ["tests.harness.parts", "tests.harness.soak", "tests.harness.su
 os.environ.update(template.isolated())
 scratch.use()
 template.remember_what_is_compiled()
+template.read_yaml_with_libyaml()
 template.leave_modes_to_git()
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -47,7 +48,7 @@ ROWS = {
     "without_conda": lambda row: row.build and row.suite == "whole" and not row.conda,
     "with_kernel": lambda row: row.build and row.suite == "whole" and row.answers.get("kernel", True),
     "without_kernel": lambda row: row.build and row.suite == "whole" and not row.answers.get("kernel", True),
-    # what test_75_apps.py runs on: all apps, those that listen, those with `make serve`, and each by its name
+    # what tests/apps/test_apps.py runs on: all apps, those that listen, those with `make serve`, and each by its name
     "with_app": lambda row: row.build and row.suite == "app",
     "served": lambda row: row.build and row.suite == "app" and row.answers["app"] != "script",
     "with_serve": lambda row: row.build and row.suite == "app" and row.answers["app"] in ("flask", "streamlit"),
@@ -67,6 +68,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             rows = [row for row in variants() if chosen(row) and only in (None, row.name)]
             rows = rows[: 1 if metafunc.definition.get_closest_marker("one_variant") else None]
             metafunc.parametrize(name, rows, ids=str, indirect=name != "variant", scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs an engine, by the fixtures that it asks for; `nox -s package`, `render` and `update` leave it out."""
+    for item in items:
+        if "package_sources" in getattr(item, "fixturenames", ()):
+            item.add_marker("engine")
+
+
+@pytest.fixture(autouse=True)
+def no_engine_unasked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test without that mark find no engine: it would pass on a machine that has one, and in no `nox -s package`."""
+    if not request.node.get_closest_marker("engine"):
+        monkeypatch.setenv("DOCKER_HOST", "unix:///dev/null")
 
 
 # --- the way of the data ---------------------------------------------------------------------------

@@ -145,7 +145,7 @@ PARSERS: list[tuple[str, Callable[[str], Any]]] = [
     ("MANIFEST", of_lines),
     (".editorconfig", of_editorconfig),
     ("*.hcl", of_hcl),
-    # make, shellcheck, git and docker read these themselves (test_20, test_21); people read the last
+    # make, shellcheck, git and docker read these themselves (tests/render); people read the last
     *((name, of_lines) for name in ("Makefile", "postBuild", "*.sh", ".gitignore", ".gitattributes", ".dockerignore", "*.md")),
 ]
 

@@ -2,7 +2,7 @@
 
 Copier takes half a second for a project. Here each question and each file is compiled once, in an environment such as
 Copier's, and what it gave is remembered by the values of the names that it reads: so a combination costs a look at
-each, and each different file is rendered once. Copier stays the judge: tests/test_22_product.py compares with it.
+each, and each different file is rendered once. Copier stays the judge: tests/render/test_product.py compares with it.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class Product:
         )
         self.questions = {name: Question(self.environment, name, details) for name, details in template.questions(root).items()}
         self.exclude = [Piece(self.environment, pattern) for pattern in settings["_exclude"]]
-        self.sources = [self._source(path) for path in sorted(self.folder.rglob("*")) if path.is_file()]
+        self.sources = [self._source(path) for path in sorted(template.files_of(root, self.folder))]
         patterns = [word for text in settings["_exclude"] for word in re.findall(r"%}(.+?){%", text) or [text]]
         self.always = {
             name: content

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import shutil
 import subprocess
@@ -71,6 +73,15 @@ def remember_what_is_compiled() -> None:
     jinja2.Environment.compile = compile_once
 
 
+def read_yaml_with_libyaml() -> None:
+    """Have Copier and the tests read YAML with libyaml, as PyYAML offers it: the same rules, in C.
+
+    Copier reads all questions in each of an update's six steps; in Python, that is half of an update's time.
+    What users run is Python's own: tests/update/test_make_update.py has it, in its container.
+    """
+    yaml.SafeLoader = yaml.CSafeLoader
+
+
 def leave_modes_to_git() -> None:
     """Have Copier not ask git before each file of a render whether core.fileMode is false: for these projects it never is.
 
@@ -112,6 +123,14 @@ def snapshot(folder: Path) -> Path:
     return folder
 
 
+def files_of(repository: Path, folder: Path) -> list[Path]:
+    """Return the files below a folder that git has or would take: no caches of tools. Without git, all of them."""
+    if not (repository / ".git").exists():
+        return [path for path in folder.rglob("*") if path.is_file()]
+    listed = git(repository, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", str(folder)).split("\0")
+    return [repository / path for path in listed if path and (repository / path).is_file()]
+
+
 def reader(template: Path, version: str | None = None) -> Callable[[str], str]:
     """Return a function from a path to its text in a template: of a tag, or as the files are."""
     return lambda name: git(template, "show", f"{version}:{name}") if version else (template / name).read_text()
@@ -130,6 +149,12 @@ def loader(template: Path, version: str | None = None) -> type[yaml.SafeLoader]:
 
 def questions(template: Path = REPOSITORY, version: str | None = None) -> dict[str, dict[str, Any]]:
     """Return every question, asked or computed, in the order of copier.yml's includes; of a tag, or as the files are."""
+    return copy.deepcopy(questions_once(template, version) if version else questions_once.__wrapped__(template))
+
+
+@functools.cache
+def questions_once(template: Path, version: str | None = None) -> dict[str, dict[str, Any]]:
+    """Read the questions; those of a tag once, since a tag stays what it is."""
     read = reader(template, version)
     found = {}
     for document in yaml.load_all(read("copier.yml"), loader(template, version)):

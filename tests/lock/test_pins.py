@@ -167,7 +167,7 @@ INSTALLS = """
 [ "$1" = install-conda ] && [ ! -e "$(dirname "$0")/broken" ] || exit 1
 mkdir -p "$5" && cat "$3"/conda-*.lock > "$5/made-of" && echo "$5" >> "$(dirname "$0")/made"
 """
-"""In place of what installs with conda, which is not here: it leaves what it was asked for. With conda: tests/test_35_relocking.py."""
+"""In place of what installs with conda, which is not here: it leaves what it was asked for. With conda: tests/lock/test_env_update_versions.py."""
 
 
 @pytest.fixture

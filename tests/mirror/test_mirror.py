@@ -179,7 +179,7 @@ def test_the_private_engines_cache_has_its_bound(on: Engine) -> None:
 
 @pytest.mark.parametrize("kind", ["with", "the twin: without"])
 def test_what_a_dead_engine_left_mounted_is_unmounted(on: Engine, tmp_path: Path, kind: str) -> None:
-    """A deletion would go through it; tests/test_37_engine.py has the real thing, in a namespace of its own."""
+    """A deletion would go through it; tests/install/test_engine_faults.py has the real thing, in a namespace of its own."""
     # mounting needs root, which only who has made a private engine is known to be; and no other engine's data is ours to unmount
     if not on.private:
         pytest.skip("an engine of the user's own is started by its user")

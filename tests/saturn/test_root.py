@@ -84,7 +84,7 @@ def old_python() -> bool:
     return bool(shutil.which("python3.9")) and subprocess.run(["python3.9", "-V"], capture_output=True).returncode == 0
 
 
-@pytest.mark.skipif(not old_python(), reason="there is no Python 3.9 here; tests/test_76_saturn.py has one")
+@pytest.mark.skipif(not old_python(), reason="there is no Python 3.9 here; tests/saturn/test_saturn.py has one")
 @pytest.mark.parametrize("module", STARTED)
 def test_python_3_9_imports_it(module):
     words = ["python3.9", "-B", "-c", f"import {module}"]

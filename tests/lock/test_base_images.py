@@ -260,7 +260,7 @@ def fitting(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("answers", [{}, {"environment": "poetry"}, {"hosting": "saturn"}], ids=["conda", "poetry", "saturn"])
-def test_the_file_fits_the_dockerfile_or_is_refused(render, answers):
+def test_the_file_fits_the_dockerfile_or_is_refused(render, package_sources, answers):
     """A newer template has another tag; a build from the old one's digest would go unnoticed."""
     folder = render(**{**SMALL, **answers}).path
     assert check(folder) == Done(0, "", ""), "there is no file"

@@ -11,7 +11,7 @@ import yaml
 from tests.harness import checks
 from tests.harness.container import derived, running
 from tests.harness.locks import edit
-from tests.test_40_environment import rebuilt
+from tests.image.test_environment import rebuilt
 
 # --- the finished images ---------------------------------------------------------------------------
 
@@ -40,7 +40,7 @@ DAMAGE = {
 @pytest.mark.parametrize("image", ["runtime", "dev"])
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damage_to_a_finished_image_is_seen(built, image, case):
-    """The negative control of that, and of what test_40_environment.py asks of both images."""
+    """The negative control of that, and of what tests/image/test_environment.py asks of both images."""
     command, question, message = DAMAGE[case]
     groups = ({"main"} if image == "runtime" else {"main", "dev"},) if question == "poetry_lock" else ()
     instruction = f"USER root\nRUN {command.format(site=built.site_packages, prefix=built.prefix)}"

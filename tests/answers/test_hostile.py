@@ -21,9 +21,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.answers.test_answers import free_text
 from tests.harness import parsers, summary, template, update
 from tests.harness.product import ANSWERS_FILE, Answers, File, Product, Refused
-from tests.test_10_answers import free_text
 
 EXAMPLES = 300
 """Of each question. CI draws the same ones every time."""

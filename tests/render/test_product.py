@@ -14,7 +14,7 @@ import pytest
 from tests.harness import parsers, summary, template, update
 from tests.harness.product import ANSWERS_FILE, Product, Refused
 
-TABLE = Path(__file__).with_name("files.toml")
+TABLE = Path(__file__).parents[1] / "files.toml"
 NAME = {"project_name": "Sea Ice"}
 
 

@@ -18,9 +18,9 @@ from tests.conftest import IMAGES
 from tests.harness import container
 from tests.harness.locks import check, edit, left, restamp
 from tests.harness.project import Done, Project
+from tests.install.test_company import build, home, written
 from tests.mirror import engine, gate, images
 from tests.mirror.gate import Fault
-from tests.test_32_company import build, home, written
 
 pytestmark = pytest.mark.fault
 

@@ -18,7 +18,7 @@ import yaml
 from tests.harness import container, registry, scratch, template
 from tests.harness.programs import in_front
 from tests.harness.project import Project
-from tests.test_21_linters import steps
+from tests.render.test_linters import steps
 
 pytestmark = pytest.mark.one_variant
 HOSTS = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}

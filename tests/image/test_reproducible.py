@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import IMAGES
 from tests.harness import container
 from tests.harness.project import Project
-from tests.test_32_company import build
+from tests.install.test_company import build
 
 STAGES = "conda-env,poetry-packages,env,activation,project,runtime"
 """All that runtime is made of; the tools that make it are pinned by hash, and no part of it."""

@@ -12,15 +12,15 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.container.test_container import typed
+from tests.container.test_entering import as_a_dev_container, compose
+from tests.container.test_processes import ORPHAN, SECONDS, between_two_lines, stopped
+from tests.container.test_users import layers
 from tests.harness import checks, container, template
 from tests.harness.container import derived, docker, mirrors, running
 from tests.harness.locks import check, edit, left, restamp
 from tests.harness.project import Done, Project
 from tests.mirror import images
-from tests.test_60_container import typed
-from tests.test_61_doors import as_a_dev_container, compose
-from tests.test_62_process import ORPHAN, SECONDS, between_two_lines, stopped
-from tests.test_63_users import layers
 
 
 def build(project: Project, stage: str, *options: str, fails: bool = False, **variables: str) -> Done:

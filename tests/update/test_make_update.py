@@ -186,7 +186,7 @@ def some(values: Iterable[str], *every_time: str) -> list[ParameterSet]:
 def test_make_update_of_0_x_is_the_crossing_and_the_first_build_names_the_edits(history, tmp_path, sources, version):
     """The project's own make, scripts and Copier; then the new ones, until the deletions are in git's index.
 
-    What the files of an updated project are: tests/test_80_update.py, for every release and variant.
+    What the files of an updated project are: tests/update/test_releases.py, for every release and variant.
     """
     path = update.project(history, tmp_path / "project", {"project_name": "Sea Ice"}, version)
     Edit("docker/finish.sh", "# mine\n").apply(path)

@@ -12,10 +12,10 @@ import pytest
 from tests.harness import soak, template
 
 
-@pytest.mark.parametrize(("options", "file"), [((), "tests/test_05_parts.py"), (("--soak",), "tests/test_68_load.py")])
+@pytest.mark.parametrize(("options", "file"), [((), "tests/suite/test_parts.py"), (("--soak",), "tests/container/test_load.py")])
 def test_one_kind_is_collected_and_not_the_other(options, file):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", *options]
-    files = ["tests/test_05_parts.py", "tests/test_68_load.py"]
+    files = ["tests/suite/test_parts.py", "tests/container/test_load.py"]
     done = subprocess.run([*command, *files], cwd=template.REPOSITORY, capture_output=True, text=True)
     assert set(re.findall(r"^(tests/\S+?)::", done.stdout, re.M)) == {file}, done.stdout + done.stderr
 

@@ -108,7 +108,7 @@ def test_the_kernels_defaults_are_the_platforms(render):
     assert not (render("docker").path / "postBuild").exists()
 
 
-def test_what_is_started_on_the_root_runs_on_its_old_python(render):
+def test_what_is_started_on_the_root_runs_on_its_old_python(render, package_sources):
     """The base image is of 2022, and so is the stand-in's root: what wants a newer Python runs with the environment's."""
 
     def on_root(*words: str) -> Done:
@@ -131,8 +131,8 @@ TIMEOUTS = ("PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", "POETRY_REQUESTS_TIMEOUT")
 
 
 @pytest.mark.parametrize("place", ["/etc/pip.conf", "/home/jovyan/.config/pip/pip.conf", "/opt/saturncloud/pip.conf"])
-def test_pips_settings_in_the_base_image_hold_for_uv_and_poetry_too(render, tmp_path, place):
-    """As in builds, which tests/test_33_faults.py holds to it: the addresses, and how long a slow mirror is waited for."""
+def test_pips_settings_in_the_base_image_hold_for_uv_and_poetry_too(render, package_sources, tmp_path, place):
+    """As in builds, which tests/install/test_faults.py holds to it: the addresses, and how long a slow mirror is waited for."""
 
     def settings(pip_conf: str, *options: str) -> dict[str, str]:
         (tmp_path / "pip.conf").write_text(f"[global]\n{pip_conf}")
@@ -144,7 +144,7 @@ def test_pips_settings_in_the_base_image_hold_for_uv_and_poetry_too(render, tmp_
     found = settings(f"{INDEX}timeout = 300.5\n")
     assert {found[name] for name in TIMEOUTS} == {"300"}
     assert found["UV_DEFAULT_INDEX"] == found["POETRY_PYPI_MIRROR_URL"] == "https://example.com/simple"
-    # uv asks in this order, and the main one comes first; tests/test_32_company.py has what happens else
+    # uv asks in this order, and the main one comes first; tests/install/test_company.py has what happens else
     assert found["UV_INDEX"] == "https://example.com/simple https://example.com/a https://example.com/b"
     assert found["UV_INDEX_STRATEGY"] == "unsafe-first-match"
     # the negative controls: a variable takes precedence, and no setting is none

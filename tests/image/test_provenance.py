@@ -11,8 +11,8 @@ from secrets import token_hex
 import pytest
 
 from tests.harness import builder, container, registry, template
+from tests.inspect.test_make_audit import locked_by_poetry_alone  # noqa: F401
 from tests.mirror import images
-from tests.test_37_audit import locked_by_poetry_alone  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """deploy/ rendered by make, and its security settings proven: the same said to Docker, the image starts, serves and is healthy.
 
-What Kubernetes itself would take is asked in test_24_kubernetes.py; here are what kustomize makes of it, and real containers.
+What Kubernetes itself would take is asked in tests/render/test_kubernetes.py; here are what kustomize makes of it, and real containers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import time
 import pytest
 import yaml
 
+from tests.apps.test_apps import PORTS, answer, app_of, serving
 from tests.harness import kubernetes
 from tests.harness.container import derived, docker, running
 from tests.harness.project import Project
 from tests.harness.variants import variants
-from tests.test_75_apps import PORTS, answer, app_of, serving
 
 TO = "registry.example.com/Group/ice"
 CONTAINER = ("containers", 0, "securityContext")

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from bench import start
+from tests.container.test_container import typed
 from tests.harness import container
 from tests.harness.container import derived, docker, running
 from tests.harness.project import Project
-from tests.test_60_container import typed
 
 ASK = "import os, sys; print(sys.prefix, os.environ.get('CONDA_PREFIX'), os.environ.get('UDUNITS2_XML_PATH'))"
 SHELL = f'python -c "{ASK}"'
