@@ -71,7 +71,7 @@ def locked_by_poetry_alone(template_repository, sources, tmp_path_factory) -> Pr
 
 
 @pytest.fixture(params=["conda-poetry", "poetry"])
-def project(request) -> Project:
+def project(request, sources) -> Project:
     """A locked project of each kind."""
     return request.getfixturevalue("locked" if request.param == "conda-poetry" else "locked_by_poetry_alone")
 
