@@ -8,8 +8,8 @@ import pytest
 
 
 def engine() -> subprocess.CompletedProcess:
-    """Ask the engine that docker would use for its version."""
-    return subprocess.run(["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True)
+    """Ask the engine that docker would use for its version, as a shell does: there may be no docker either."""
+    return subprocess.run(["sh", "-c", "docker version"], capture_output=True)
 
 
 def test_a_test_that_asks_for_no_engine_finds_none(request: pytest.FixtureRequest):
