@@ -1,4 +1,4 @@
-"""Fixtures along the way of the data: template -> project -> locks -> images -> container."""
+"""Fixtures along the data flow: template -> project -> locks -> images -> container."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, rows, ids=str, indirect=name != "variant", scope="session")
 
 
-# --- the way of the data ---------------------------------------------------------------------------
+# --- the data flow ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def project(request) -> Project:
 
 
 def pinned(project: Project) -> dict[str, str]:
-    """Return {distribution: version} of what conda holds, as the lock wrote it into pyproject.toml."""
+    """Return {distribution: version} of what conda installs, as the lock wrote it into pyproject.toml."""
     text = (project.path / "pyproject.toml").read_text()
     listing = re.search(r"(?s)^conda = \[(.*?)\]", text, re.M)
     return dict(line.split("==") for line in re.findall('"([^" ]+==[^" ]+)', listing[1])) if listing else {}

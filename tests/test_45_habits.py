@@ -73,7 +73,7 @@ def shell(with_conda):
 
 @pytest.fixture
 def unprotected(with_conda):
-    """The twin: the same image without the plugin and without the marker, for a root who took them away."""
+    """The negative control: the same image without the plugin and without the marker, for a root who took them away."""
     with running(with_conda.dev, "--user", "0", *mounts(with_conda)) as host:
         host.check_output("bash -c %s", f"{DISARM}; rm {with_conda.prefix}/lib/python3.*/EXTERNALLY-MANAGED")
         yield Shell(host, with_conda)
@@ -159,7 +159,7 @@ def test_conda_install_where_nothing_can_be_written_is_refused_at_once(with_cond
 
 @pytest.mark.one_variant
 def test_poetry_without_the_plugin_does_damage(with_conda, unprotected):
-    """The twin of the three above: at an equal version because of direct_url.json, and by what its lock does not name."""
+    """The negative control of the three above: at an equal version because of direct_url.json, and by what its lock does not name."""
     before = unprotected.conda_files()
     unprotected.host.check_output("%s -c %s numpy", f"{with_conda.prefix}/bin/python", DIRECT_URL)
     unprotected.ok("poetry install")

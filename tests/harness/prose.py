@@ -18,9 +18,9 @@ GONE = {
     r"proofs?|prov(?:e|es|en|ed|ing)": "verification, verify",
     r"twins?": "negative control",
     r"doors?": "entry point, shim",
-    r"floor": "lower bound",
+    r"(?<!\.)floor(?!\.py)": "lower bound",
     r"house": "say what is shared",
-    r"last word": "takes precedence",
+    r"last words?": "takes precedence",
     r"carr(?:y|ies|ied) (?:it|them|things) out": "exports, does",
     r"h[oe]lds? fast|held fast": "pins, pinned",
     r"conda holds": "conda installs",
@@ -78,6 +78,12 @@ def said_in_python(source: str) -> str:
         if token.type not in (tokenize.COMMENT, tokenize.NL):
             previous = token.type
     return "\n".join(lines[1:])
+
+
+def named_in_python(source: str) -> str:
+    """Return the names of a module's functions and classes as words, on the same lines: `test_the_bill` is `test the bill`."""
+    defined = (re.match(r" *(?:async )?(?:def|class) (\w+)", line) for line in source.split("\n"))
+    return "\n".join(found[1].replace("_", " ") if found else "" for found in defined)
 
 
 def said_in_comments(source: str) -> str:

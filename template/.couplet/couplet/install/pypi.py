@@ -87,7 +87,7 @@ def without_condas(packages: Iterable[Locked], conda: dict[str, Distribution]) -
     """
     packages = list(packages)
     differing = [
-        f"  {package.name}: conda holds {held.version} (package {held.owner}), poetry.lock {package.version}"
+        f"  {package.name}: conda installs {held.version} (package {held.owner}), poetry.lock has {package.version}"
         for package in packages
         if (held := conda.get(package.name)) and not same_version(held.version, package.version)
     ]
