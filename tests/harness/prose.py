@@ -159,6 +159,17 @@ def written_code(markdown: str) -> Iterator[str]:
         yield " ".join(span[0].strip("`").split())
 
 
+def commands(markdown: str) -> list[str]:
+    """Return the commands in a page's blocks of them, in order: those of shells whole, of others the lines after a `$ `."""
+    found: list[str] = []
+    for block in FENCE.finditer(markdown):
+        kind, *lines = block[0].replace("\\\n", " ").split("\n")[:-1]
+        if kind.strip("`~ ") not in ("sh", "bash", "console", "shell"):
+            lines = [line.strip().removeprefix("$ ") for line in lines if line.strip().startswith("$ ")]
+        found += [re.sub(r"(^|\s+)# .*", "", line).strip().removeprefix("$ ") for line in lines]
+    return [" ".join(command.split()) for command in found if command]
+
+
 def make_targets(markdown: str) -> set[str]:
     """Return the targets that a page has make make: `make env-update build PKG=x` has two."""
     found: set[str] = set()
