@@ -175,7 +175,9 @@ def test_a_platform_given_up_loses_its_lock_and_one_taken_up_gets_one(project):
     everything = entries(project)
     asked_for(project, ["linux-64", "linux-aarch64"])
     asked = check(project)
-    assert asked.returncode == 1 and "conda-osx-arm64.lock is of a platform that the project does not lock for" in asked.stderr
+    assert (
+        asked.returncode == 1 and "conda-osx-arm64.lock belongs to a platform that the project does not lock for" in asked.stderr
+    )
     project.make("env-update")
     assert not (project.path / "conda-osx-arm64.lock").exists() and check(project).returncode == 0
     assert entries(project) == {name: everything[name] for name in ("linux-64", "linux-aarch64")}

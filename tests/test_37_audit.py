@@ -93,7 +93,7 @@ def test_nothing_known_is_zero_and_all_of_both_locks_was_asked_about(project, se
     assert {"tabulate", "iniconfig"} <= poetry.keys()
     if project.conda:
         assert {"idna", "certifi", "msgpack"} <= pinned(project).keys()
-        without = int(re.search(r"Not covered: (\d+) packages? of conda's that hold no Python distribution", shown)[1])
+        without = int(re.search(r"Not covered: (\d+) packages? of conda's without a Python distribution", shown)[1])
         owners = {item["package"] for item in data(project)["asked"] if item["owner"] == "conda"}
         assert without == len(project.locked_by_conda().keys() - owners) > 0
         assert "python" in data(project)["not_covered"] and "msgpack-python" in owners

@@ -113,7 +113,7 @@ DAMAGE = {
     "a file deleted": ("rm {site}/scipy/version.py", "scipy.*version.py is gone"),
     "a package that no lock knows": (
         "mkdir {site}/stray-1.0.dist-info; printf 'Metadata-Version: 2.1\\nName: stray\\nVersion: 1.0\\n' > {site}/stray-1.0.dist-info/METADATA",
-        "stray: 1.0 is installed and stands in no lock",
+        "stray: 1.0 is installed and is in no lock",
     ),
     "a package of Poetry's missing": ("rm -r {site}/pandas-*.dist-info", "pandas: poetry.lock says"),
 }

@@ -144,7 +144,7 @@ def test_conda_sh_works_in_runtime(with_conda):
     for name in (with_conda.package, with_conda.prefix):
         assert container.run(with_conda.runtime, "-c", conda_sh.format(name), options=bare).strip() == with_conda.prefix
     refused = container.docker("run", "--rm", *bare, with_conda.runtime, "-c", conda_sh.format("other"), check=False)
-    assert refused.code and "holds one environment" in refused.output
+    assert refused.code and "has one environment" in refused.output
     refused = container.docker(
         "run", "--rm", *bare, with_conda.runtime, "-c", ". /opt/conda/etc/profile.d/conda.sh; conda list", check=False
     )

@@ -179,9 +179,7 @@ def test_a_worker_over_its_memory_limit_is_a_clear_error(project, cluster):
     assert client(project, "python", "eater.py", "100").stdout == "[5]\n"
     done = client(project, "python", "eater.py", "1200", check=False)
     assert done.code
-    assert re.search(r"eat-\S+ took 4 workers with it, each of \d+ MiB. Most often it needs more memory", done.output), (
-        done.output
-    )
+    assert re.search(r"eat-\S+ ended 4 workers, each with \d+ MiB. Most often it needs more memory", done.output), done.output
     assert "make cluster WORKER_MEMORY=4g" in done.output
     # and the cluster is there for the next one
     assert client(project, "python", "eater.py", "100").stdout == "[5]\n"

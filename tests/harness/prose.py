@@ -190,6 +190,14 @@ def sessions(markdown: str) -> set[str]:
     return found
 
 
+def files(markdown: str) -> set[str]:
+    """Return the files of this repository, or of a project, that a page's code names by a path: `tests/files.toml`."""
+    found = re.compile(
+        r"(?<![\w./<>$:-])(?:tests|bench|docs|hooks|questions|requirements|docker|scripts|\.couplet|\.github)/[\w./-]*\w\.\w+"
+    )
+    return {word for code in written_code(markdown) for word in found.findall(code)}
+
+
 def unknown(name: str, said: set[str], known: set[str] | Mapping[str, object], what: str) -> list[str]:
     """Return a line for each of `said` that is not known."""
     return [f"{name}: {word}: no such {what}" for word in sorted(said - set(known))]

@@ -239,7 +239,7 @@ def rule(**changed) -> Ignored:
 
 
 NO_LONGER = {
-    "its date is over": (rule(until=TODAY - datetime.timedelta(days=1)), "was ignored until 2026-05-31, which is over (why)"),
+    "its date is over": (rule(until=TODAY - datetime.timedelta(days=1)), "was ignored until 2026-05-31, which is past (why)"),
     "it is another package's": (rule(package="other"), "CVE-1 of other is ignored and not found: take it out of"),
     "it is another one": (rule(id="CVE-2"), "CVE-2 of tabulate is ignored and not found: take it out of"),
 }
