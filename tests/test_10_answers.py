@@ -44,7 +44,7 @@ def test_a_name_is_enough(render):
 REFUSED = [
     ({"project_name": ""}, "needs a name"),
     ({"kernel_prefix": "opt/saturncloud"}, "absolute path"),
-    ({"project_name": " Sea Ice"}, "blanks"),
+    ({"project_name": " Sea Ice"}, "spaces"),
     ({"project_name": "Sea\nIce"}, "one line"),
     ({"package_name": "numpy"}, "choose another package_name"),
     ({"package_name": "Sea-Ice"}, "letters, digits and underscores"),
@@ -56,7 +56,7 @@ REFUSED = [
     ({"kernel_display_name": " "}, "one line"),
     ({"platforms": ["osx-arm64"]}, "needs a Linux platform"),
     ({"accelerator": "cuda", "platforms": ["linux-64", "osx-arm64"]}, "no CUDA for osx-arm64"),
-    ({"environment": "poetry", "hosting": "saturn"}, "images are conda's"),
+    ({"environment": "poetry", "hosting": "saturn"}, "images need conda"),
     ({"environment": "poetry", "accelerator": "cuda"}, "CUDA builds come from conda"),
     ({"app": "jupyterlab", "kernel": False}, "answer kernel=true"),
     ({"app": "django"}, "app"),
