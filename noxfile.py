@@ -153,7 +153,7 @@ def mirror(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Couplet, the seeds' ways and the floor on the same work, in one run; `-- --rounds 1` for a glance."""
+    """Couplet, the seeds' ways and the lower bound on the same work, in one run; `-- --rounds 1` for a glance."""
     install(session, "bench")
     module, words = "bench", session.posargs
     if words and words[0] in ("fleet", "harness", "lock", "scale", "steps"):

@@ -1,1 +1,1 @@
-"""couplet, the seeds' ways and the floor on the same work, in one run: `nox -s bench`."""
+"""couplet, the seeds' ways and the lower bound on the same work, in one run: `nox -s bench`."""

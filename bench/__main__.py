@@ -1,8 +1,8 @@
-"""Measure couplet, the seeds' ways and the floor on the same work, in one run.
+"""Measure couplet, the seeds' ways and the lower bound on the same work, in one run.
 
     nox -s bench                    everything, as the committed result was made (about 45 minutes on 2 cores)
     nox -s bench -- --rounds 1      a glance
-    nox -s bench -- --only couplet floor
+    nox -s bench -- --only couplet
     nox -s bench -- steps           where a cold build's seconds go (bench/steps.py)
     nox -s bench -- fleet           a second builder that takes the first one's layers (bench/fleet.py)
     nox -s bench -- lock            what locking takes, beside 0.4.0, and on a large channel (bench/lock.py)

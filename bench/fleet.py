@@ -71,7 +71,7 @@ def measure(folder: Path, rounds: int, public: bool, say) -> Taken:
         publish = {**variables, "TO": f"{address}/image", "TAGS": "1"}
         timed("make", "publish", "IMAGE=fleet", cwd=project.path, env=publish)
         for _ in range(rounds):
-            # the floor of taking layers: the same image, ready-made, by an engine as empty
+            # the lower bound of taking layers: the same image, ready-made, by an engine as empty
             engine.empty()
             taken.add("fleet_pull", SYSTEM, timed("docker", "pull", "--quiet", f"{address}/image:1", env=variables))
         layers = list(blobs(address, "image", "1").values())

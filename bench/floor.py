@@ -1,7 +1,7 @@
-"""The floor: the least that the hardware and the fastest public tools need for the same environment.
+"""The lower bound: the least that the hardware and the fastest public tools need for the same environment.
 
 py-rattler installs conda's lock into a folder, uv the rest, and a docker build copies that folder into
-one layer of the base image. No proof, no activation, no kernel, no user: what remains when
+one layer of the base image. No verification, no activation, no kernel, no user: what remains when
 everything is left away that is not installing.
 
     python -m bench.floor LOCK REQUIREMENTS PREFIX CACHE      installs; called by systems.py, so that it is timed whole

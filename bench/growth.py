@@ -19,7 +19,7 @@ from tests.mirror import channel, package
 
 from . import docker as engine
 from .measure import Taken
-from .systems import Couplet, Floor
+from .systems import Couplet, LowerBound
 from .workload import PYTHON, Workload, lay_out_peers
 
 SIZES = (10, 50, 150, 400)
@@ -81,10 +81,10 @@ class Growth:
         self.workloads = {
             count: _workload(folder / f"growth-{count}", repository, address, f"{server}/{FOLDER}", count, say) for count in SIZES
         }
-        self.systems = [Couplet(), Floor(folder / "growth-floor")]
+        self.systems = [Couplet(), LowerBound(folder / "growth-floor")]
 
     def round(self, taken: Taken, number: int) -> None:
-        """Measure cold builds of each size, couplet and the floor in turn."""
+        """Measure cold builds of each size, couplet and the lower bound in turn."""
         before, images = engine.cache_records(), []
         for count, workload in self.workloads.items():
             salt = engine.salted(f"growth{number}-{count}")

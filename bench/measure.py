@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import docker as engine
 from .docker import docker, image_bytes, run, timed
-from .systems import SEEDS, Couplet, Floor, Seed, works
+from .systems import SEEDS, Couplet, LowerBound, Seed, works
 from .workload import Workload, edit_source, payload_bytes, prepare
 
 DEPENDENCIES = ("pypi", "conda")
@@ -45,7 +45,7 @@ class Science:
     def __init__(self, folder: Path, address: str, only: list[str] | None, say) -> None:
         self.say = say
         self.states = prepare(folder, address, say)
-        self.systems = [Couplet(), Floor(folder / "floor"), *map(Seed, SEEDS)]
+        self.systems = [Couplet(), LowerBound(folder / "floor"), *map(Seed, SEEDS)]
         self.systems = [system for system in self.systems if not only or system.name in only]
         # bench/start.py looks into these
         for target in ("build", "build-dev"):

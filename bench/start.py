@@ -1,10 +1,10 @@
-"""What activation costs: how long a program takes to start and end, bare and through each door.
+"""What activation costs: how long a program takes to start and end, bare and through each entry point.
 
     python bench/start.py IMAGE        the images IMAGE:latest and IMAGE:dev, built by make
 
 Measured inside running containers, process start to process end, all ways in turn, so that neither the
 engine's own third of a second nor a neighbour's load hides a millisecond. The bare program is started
-with no door at all: by its whole path, and in place of `docker run` by the same tini.
+with no entry point at all: by its whole path, and in place of `docker run` by the same tini.
 Prints a table and writes bench/results/start.json.
 """
 
@@ -105,9 +105,9 @@ def main() -> int:
             f"{row['measure']:16}{row['system']:30}{row['median']:8.2f} ms  ({row['min']:.2f} to {row['max']:.2f}, {row['runs']} runs)"
         )
     medians = {row["measure"]: row["median"] for row in result["rows"] if row["system"] == "couplet"}
-    over = {door: medians[f"{door}_activated"] - medians[f"{door}_bare"] for door in ("start", "exec")}
-    for door, cost in over.items():
-        print(f"{door}: activation costs {cost:.2f} ms; the target is at most {TARGET:.0f}")
+    over = {way: medians[f"{way}_activated"] - medians[f"{way}_bare"] for way in ("start", "exec")}
+    for way, cost in over.items():
+        print(f"{way}: activation costs {cost:.2f} ms; the target is at most {TARGET:.0f}")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     return int(max(over.values()) > TARGET)

@@ -66,7 +66,7 @@ class Seed:
 
 
 @dataclass
-class Floor:
+class LowerBound:
     """py-rattler and uv into a folder, and a docker build that copies it (floor.py)."""
 
     folder: Path
@@ -100,7 +100,7 @@ def index() -> dict[str, str]:
 
 
 def requirements(folder: Path) -> str:
-    """Return poetry.lock's main group without what conda holds, as a requirements file with hashes."""
+    """Return poetry.lock's main group without what conda installs, as a requirements file with hashes."""
     owned = re.findall(r'^    "([a-z0-9-]+)==', (folder / "pyproject.toml").read_text(), re.M)
     here = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.5"}
     lines = []

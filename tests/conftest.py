@@ -1,4 +1,4 @@
-"""Fixtures along the way of the data: template -> project -> locks -> images -> container."""
+"""Fixtures along the data flow: template -> project -> locks -> images -> container."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def no_engine_unasked(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         monkeypatch.setenv("DOCKER_HOST", "unix:///dev/null")
 
 
-# --- the way of the data ---------------------------------------------------------------------------
+# --- the data flow ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")

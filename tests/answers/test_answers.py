@@ -44,7 +44,7 @@ def test_a_name_is_enough(render):
 REFUSED = [
     ({"project_name": ""}, "needs a name"),
     ({"kernel_prefix": "opt/saturncloud"}, "absolute path"),
-    ({"project_name": " Sea Ice"}, "blanks"),
+    ({"project_name": " Sea Ice"}, "spaces"),
     ({"project_name": "Sea\nIce"}, "one line"),
     ({"package_name": "numpy"}, "choose another package_name"),
     ({"package_name": "Sea-Ice"}, "letters, digits and underscores"),
@@ -56,7 +56,7 @@ REFUSED = [
     ({"kernel_display_name": " "}, "one line"),
     ({"platforms": ["osx-arm64"]}, "needs a Linux platform"),
     ({"accelerator": "cuda", "platforms": ["linux-64", "osx-arm64"]}, "no CUDA for osx-arm64"),
-    ({"environment": "poetry", "hosting": "saturn"}, "images are conda's"),
+    ({"environment": "poetry", "hosting": "saturn"}, "images need conda"),
     ({"environment": "poetry", "accelerator": "cuda"}, "CUDA builds come from conda"),
     ({"app": "jupyterlab", "kernel": False}, "answer kernel=true"),
     ({"app": "django"}, "app"),
@@ -86,7 +86,7 @@ def test_every_free_text_question_refuses_something_with_a_reason():
     questions = template.questions()
     assert free_text(questions) == {name for name in free_text(questions) if questions[name].get("validator")}
     assert free_text(questions) <= {name for answers, _ in REFUSED for name in answers}, "add a refused answer above"
-    assert "remark" in free_text(questions | {"remark": {"type": "str"}}), "the twin: a new question would be seen"
+    assert "remark" in free_text(questions | {"remark": {"type": "str"}}), "the negative control: a new question would be seen"
 
 
 def test_a_name_that_starts_with_a_digit_makes_a_package(render):
@@ -155,7 +155,7 @@ def test_a_profile_is_the_same_answers_given_one_by_one(template_repository, tmp
 
     by_profile = rendered("profile", profile=profile)
     assert by_profile == rendered("one-by-one", **PROFILES[profile])
-    # the twin: it makes a difference, where it answers something
+    # the negative control: it makes a difference, where it answers something
     assert (by_profile != rendered("defaults")) == bool(PROFILES[profile])
 
 
@@ -190,14 +190,14 @@ def test_a_mac_locks_for_its_dockers_machine_too(template_repository, render, tm
     both = ["linux-64", "linux-aarch64"]
     assert update.answers_of(tmp_path / "mac")["platforms"] == both
     assert json.loads((tmp_path / "mac/.couplet/project.json").read_text())["platforms"] == both
-    # the twin: this machine's project is for linux-64, and that is no answer
+    # the negative control: this machine's project is for linux-64, and that is no answer
     here = render(project_name="Sea Ice")
     assert "platforms" not in update.answers_of(here.path)
     assert json.loads((here.path / ".couplet/project.json").read_text())["platforms"] == ["linux-64"]
 
 
 def test_nothing_in_copier_yml_needs_trust(render, template_repository, tmp_path):
-    """The twin of every render above: one task, and Copier refuses without --trust."""
+    """The negative control of every render above: one task, and Copier refuses without --trust."""
     copy = template.snapshot(tmp_path / "with-a-task")
     (copy / "copier.yml").write_text(
         (copy / "copier.yml").read_text().replace("_subdirectory", "_tasks: ['true']\n_subdirectory", 1)

@@ -283,7 +283,7 @@ HOLES = {
 
 @pytest.mark.parametrize("hole", HOLES)
 def test_a_hole_is_seen(tmp_path, hole):
-    """The twin: an answer that is put into a file unescaped."""
+    """The negative control: an answer that is put into a file unescaped."""
     name, old, new, answer, question = HOLES[hole]
     copy = template.snapshot(tmp_path / "template")
     names = {path: re.sub("{%.*?%}", "", path.name) for path in (copy / "template").rglob("*")}
@@ -295,7 +295,7 @@ def test_a_hole_is_seen(tmp_path, hole):
 
 
 def test_a_command_in_the_makefile_is_seen(tmp_path):
-    """The twin of `make -n`."""
+    """The negative control of `make -n`."""
     copy = template.snapshot(tmp_path / "template")
     file = copy / "template/Makefile.jinja"
     file.write_text(file.read_text().replace("PORT ?= 8888\n", "PORT ?= 8888\nTITLE := {{ project_name }}\n"))
@@ -304,7 +304,7 @@ def test_a_command_in_the_makefile_is_seen(tmp_path):
 
 @pytest.mark.parametrize("name", ["project_description", "kernel_display_name"])
 def test_a_validator_that_lets_a_second_line_in_is_seen(tmp_path, name):
-    """The twin of the refusals."""
+    """The negative control of the refusals."""
     copy = template.snapshot(tmp_path / "template")
     for file in (copy / "questions").glob("*.yml"):
         file.write_text(file.read_text().replace(r"regex_search('[\\x00-\\x1f", r"regex_search('[\\x00"))

@@ -1,6 +1,6 @@
 """Apps: served, healthy while they answer and not when they hang, stopped in good order, and opened in a real browser.
 
-The rows of the table with `suite = "app"`. What they share with the default (locks, doors, users) is tested there;
+The rows of the table with `suite = "app"`. What they share with the default (locks, entry points, users) is tested there;
 here are a few of those checks that an app could break, and everything that is the app's own.
 """
 
@@ -149,7 +149,7 @@ def test_it_is_healthy_locked_down_behind_proxies_as_anyone(served, user):
         # more than once: a health check that Docker is just starting is runc's own process for a moment, and root's
         owners = [docker("exec", name, "python", "-c", OWNERS).stdout.split() for _ in range(3)]
         assert [user.split(":")[0]] in owners
-        # the twin: a check that heeds the proxies would say that a healthy app is not
+        # the negative control: a check that heeds the proxies would say that a healthy app is not
         code = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORTS[app]}{HEALTH[app]}')"
         heeding = docker("exec", name, "python", "-c", code, check=False)
         assert heeding.code and "Connection refused" in heeding.output
@@ -176,7 +176,7 @@ def test_it_is_unhealthy_when_it_hangs_and_healthy_again_when_it_goes_on(served)
 def test_the_port_moves_with_its_check(served):
     with serving(served.runtime, "--env", "PORT=9123", port=9123) as (name, address):
         assert answer(address + HEALTH[app_of(served)])
-        # the twin: nothing is left at the usual one
+        # the negative control: nothing is left at the usual one
         shown = docker("exec", "--env", "PORT=", name, "health", str(PORTS[app_of(served)]), "/", check=False)
         assert shown.code == 1 and "refused" in shown.output
 
@@ -242,7 +242,7 @@ def test_make_smoke_tries_and_says(served, copy_of):
     shown = served.make("smoke").output
     assert f"{served.runtime} is healthy." in shown
     assert docker("ps", "--quiet", "--filter", f"ancestor={served.runtime}").stdout == ""
-    # the twin: an app that cannot start
+    # the negative control: an app that cannot start
     project = copy_of(served)
     file = project.path / "src" / project.package / "serve.py"
     file.write_text("raise SystemExit('out of order')\n")
@@ -310,7 +310,7 @@ def stopped_while_it_answers(project: Project, *more: str) -> tuple[object, int]
 
 def test_a_request_in_flight_is_answered_before_the_stop(flask):
     assert stopped_while_it_answers(flask) == ("finished", 0)
-    # the twin: with less patience than the answer takes
+    # the negative control: with less patience than the answer takes
     got, _ = stopped_while_it_answers(flask, "--graceful-timeout", "1")
     assert isinstance(got, Exception)
 
@@ -412,7 +412,7 @@ def test_the_dashboard_in_a_browser(streamlit, pictured):
 
 @browser.undisturbed
 def test_an_error_on_the_dashboard_is_seen_and_its_details_are_not(streamlit):
-    """The twin: the box that the test above does not find. The visitor is told nothing; the log has it all."""
+    """The negative control: the box that the test above does not find. The visitor is told nothing; the log has it all."""
     page = f"/opt/app/src/{streamlit.package}/dashboard.py"
     with (
         derived(streamlit.runtime, f"USER root\nRUN echo \"raise ValueError('the secret')\" >> {page}\nUSER 1000") as image,
@@ -478,7 +478,7 @@ def test_jupyterlab_is_healthy_behind_a_base_url(jupyterlab):
         command = ("jupyter", "server", *words) if words else ()
         with serving(jupyterlab.runtime, *options, "--user", "4321:0", port=8888, command=command) as (_, address):
             assert "version" in json.loads(answer(f"{address}/ice/lab/api"))
-            # the twin: where the check asked before, nothing is
+            # the negative control: where the check asked before, nothing is
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 answer(f"{address}/api")
 
@@ -579,7 +579,7 @@ def test_docker_run_it_bash_is_a_session(script):
 
 
 def test_a_session_without_the_activation_is_seen(script):
-    """The twin."""
+    """The negative control."""
     with Session(["docker", "run", "--rm", "-it", "--env", "NO_ACTIVATE=1", script.runtime, "/bin/bash"]) as session:
         assert f"({script.package}) " not in session.until(PROMPT)
         session.send("exit\n")

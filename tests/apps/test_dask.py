@@ -140,7 +140,7 @@ def test_a_partitioned_data_set_gives_the_result_of_one_machine(project, cluster
     assert found["where"] == f"{WORKERS} workers of tcp://scheduler:8786"
     assert len(found["hosts"]) == WORKERS, "every worker had a part in it"
     assert found["table"] == whole(project)
-    # the twin: with one partition gone it is another
+    # the negative control: with one partition gone it is another
     gone = project.path / "data" / "part-00.csv"
     gone.rename(project.path / "part-00.csv")
     try:
@@ -179,9 +179,7 @@ def test_a_worker_over_its_memory_limit_is_a_clear_error(project, cluster):
     assert client(project, "python", "eater.py", "100").stdout == "[5]\n"
     done = client(project, "python", "eater.py", "1200", check=False)
     assert done.code
-    assert re.search(r"eat-\S+ took 4 workers with it, each of \d+ MiB. Most often it needs more memory", done.output), (
-        done.output
-    )
+    assert re.search(r"eat-\S+ ended 4 workers, each with \d+ MiB. Most often it needs more memory", done.output), done.output
     assert "make cluster WORKER_MEMORY=4g" in done.output
     # and the cluster is there for the next one
     assert client(project, "python", "eater.py", "100").stdout == "[5]\n"
@@ -240,7 +238,7 @@ def test_a_worker_of_any_user_joins(project, cluster):
 
 
 def test_a_worker_from_another_image_is_seen(project, cluster, tmp_path):
-    """The twin of one image for all: another version of Dask on one worker."""
+    """The negative control of one image for all: another version of Dask on one worker."""
     names = [f"{name}=={OTHER}" for name in ("dask", "distributed")]
     subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(tmp_path), *names], check=True)
     python = f"{project.prefix}/bin/python -m pip install --quiet --no-deps --no-index --force-reinstall"

@@ -1,4 +1,4 @@
-"""deploy/ rendered by make, and its security settings proven: the same said to Docker, the image starts, serves and is healthy.
+"""deploy/ rendered by make, and its security settings tested: with the same settings in Docker, the image starts, serves and is healthy.
 
 What Kubernetes itself would take is asked in tests/render/test_kubernetes.py; here are what kustomize makes of it, and real containers.
 """
@@ -65,7 +65,7 @@ def test_make_puts_the_image_into_every_document(rendered):
             found for one in documents for version in kubernetes.VERSIONS for found in kubernetes.schema_problems(one, version)
         ] == []
         assert [found for one in documents for pod in kubernetes.pods(one).values() for found in kubernetes.liberties(pod)] == []
-    # the twin: what stands in the template names the image of this machine
+    # the negative control: what stands in the template names the image of this machine
     assert set(images((rendered.path / "deploy/job/job.yaml").read_text())) == {'"sea-ice:latest"'}
 
 
@@ -85,7 +85,7 @@ def test_a_folder_of_the_users_own_is_rendered_with_its_patch(rendered):
         documents = list(yaml.safe_load_all((rendered.path / "build/deploy/production.yaml").read_text()))
         deployment = next(one for one in documents if one["kind"] == "Deployment")
         assert deployment["spec"]["replicas"] == 7
-        # the twin: a folder that kustomize cannot read is an error that names it, and leaves no file
+        # the negative control: a folder that kustomize cannot read is an error that names it, and leaves no file
         (rendered.path / "build/deploy/production.yaml").unlink()
         (folder / "kustomization.yaml").write_text("resources: [../servant]\n")
         shown = rendered.make("deploy-render", f"TO={TO}", "TAG=1", fails=True).output
@@ -141,7 +141,7 @@ def test_an_app_starts_and_serves_under_the_settings_of_its_pod(served):
     with serving(served.runtime, *options, port=port) as (name, address):
         assert answer(address + probe[-1])
         assert docker("exec", name, *probe).code == 0
-        # the twins: a probe where nobody listens (Streamlit answers on every path), and a root that can be written
+        # the negative controls: a probe where nobody listens (Streamlit answers on every path), and a root that can be written
         assert docker("exec", "--env", "PORT=9", name, *probe, check=False).code
         for place in ("/opt", "/work", "/home/app", "/etc", "/usr/local/bin"):
             assert "Read-only file system" in docker("exec", name, "sh", "-c", f"touch {place}/x", check=False).output, place
@@ -260,6 +260,6 @@ def test_a_dask_cluster_computes_under_the_settings_of_its_pods(build):
         options = (*kubernetes.docker_options(job), "--network", network)
         shown = docker("run", "--rm", *options, project.runtime, *job["containers"][0]["args"]).output
         assert "computed by 1 workers of tcp://star-count-scheduler:8786" in shown and "0.82" in shown
-    # the twin: without the cluster the same job says that nobody answers
+    # the negative control: without the cluster the same job says that nobody answers
     done = docker("run", "--rm", *kubernetes.docker_options(job), project.runtime, *job["containers"][0]["args"], check=False)
     assert done.code and "no Dask scheduler answers" in done.output

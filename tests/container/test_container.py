@@ -1,4 +1,4 @@
-"""Container: the environment is active through every door, and what is written belongs to who asked."""
+"""Container: the environment is active at every entry point, and what is written belongs to who asked."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_docker_run_is_active(built):
 
 
 def test_a_removed_activation_is_seen(built):
-    """The twin: without its activation, the image fails the check."""
+    """The negative control: without its activation, the image fails the check."""
     # a virtual environment is active by the image's own variables
     bare = "" if built.conda else "\nENV VIRTUAL_ENV= PATH=/usr/local/bin:/usr/bin:/bin"
     with derived(built.runtime, f"USER root\nRUN : > /opt/activation/activate.sh{bare}") as image:
@@ -139,12 +139,12 @@ def test_stdin_reaches_the_program_through_a_pipe(built):
 
 
 def test_conda_sh_works_in_runtime(with_conda):
-    door = ". /opt/conda/etc/profile.d/conda.sh && conda activate {} && echo $CONDA_PREFIX"
+    conda_sh = ". /opt/conda/etc/profile.d/conda.sh && conda activate {} && echo $CONDA_PREFIX"
     bare = ("--env", "NO_ACTIVATE=", "--entrypoint", "/bin/bash")
     for name in (with_conda.package, with_conda.prefix):
-        assert container.run(with_conda.runtime, "-c", door.format(name), options=bare).strip() == with_conda.prefix
-    refused = container.docker("run", "--rm", *bare, with_conda.runtime, "-c", door.format("other"), check=False)
-    assert refused.code and "holds one environment" in refused.output
+        assert container.run(with_conda.runtime, "-c", conda_sh.format(name), options=bare).strip() == with_conda.prefix
+    refused = container.docker("run", "--rm", *bare, with_conda.runtime, "-c", conda_sh.format("other"), check=False)
+    assert refused.code and "has one environment" in refused.output
     refused = container.docker(
         "run", "--rm", *bare, with_conda.runtime, "-c", ". /opt/conda/etc/profile.d/conda.sh; conda list", check=False
     )
@@ -190,6 +190,6 @@ def test_for_rootless_docker_you_are_root_inside(built, tmp_path, rootless):
     command = [built.path / ".couplet/host/docker-run.sh", built.runtime, "python", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == (["0", "0"] if rootless else ["4321", "4321"]), done
-    # the twin: no script says by itself who a container is
+    # the negative control: no script says by itself who a container is
     scripts = (built.path / ".couplet").rglob("*.sh")
     assert [script.name for script in scripts if "$(id -" in script.read_text()] == ["docker-user.sh"]

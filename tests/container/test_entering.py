@@ -1,4 +1,4 @@
-"""Doors: the environment is active however a container is entered, the variables of activate.d included.
+"""Entry points: the environment is active however a container is entered, the variables of activate.d included.
 
 The project here has udunits2, whose activation script exports UDUNITS2_XML_PATH: that variable can only
 come from an activation, while a PATH alone would find the right Python.
@@ -30,7 +30,7 @@ def through(project: Project) -> str:
     return f"{project.prefix} {project.prefix} {project.prefix}/share/udunits/udunits2.xml"
 
 
-DOORS = {
+ENTRY_POINTS = {
     # name: (options of `docker run`, command); the image goes between
     "docker run command": ((), ("python", "-c", ASK)),
     "bash -c": ((), ("bash", "-c", SHELL)),
@@ -63,18 +63,18 @@ def inside(scripted):
 
 
 @pytest.mark.parametrize("kind", ["runtime", "dev"])
-@pytest.mark.parametrize("door", DOORS)
-def test_docker_run_is_active(scripted, kind, door):
-    options, command = DOORS[door]
+@pytest.mark.parametrize("entry", ENTRY_POINTS)
+def test_docker_run_is_active(scripted, kind, entry):
+    options, command = ENTRY_POINTS[entry]
     stdin = SHELL + "\n" if "--interactive" in options else None
     done = docker("run", "--rm", *options, getattr(scripted, kind), *command, stdin=stdin)
     assert done.stdout.strip() == through(scripted)
 
 
 @pytest.mark.parametrize("kind", ["runtime", "dev"])
-@pytest.mark.parametrize("door", EXEC)
-def test_docker_exec_is_active(scripted, inside, kind, door):
-    assert docker("exec", inside[kind], *EXEC[door]).stdout.strip() == through(scripted)
+@pytest.mark.parametrize("entry", EXEC)
+def test_docker_exec_is_active(scripted, inside, kind, entry):
+    assert docker("exec", inside[kind], *EXEC[entry]).stdout.strip() == through(scripted)
 
 
 @pytest.fixture(scope="module")
@@ -84,28 +84,28 @@ def without(scripted):
         yield image
 
 
-def test_every_door_is_seen_to_be_shut_without_the_activation(scripted, without):
-    """The twin of both: the same commands, with the activation taken out of the image."""
-    for door, (options, command) in DOORS.items():
+def test_no_entry_point_is_active_without_the_activation(scripted, without):
+    """The negative control of both: the same commands, with the activation taken out of the image."""
+    for entry, (options, command) in ENTRY_POINTS.items():
         stdin = SHELL + "\n" if "--interactive" in options else None
         done = docker("run", "--rm", *options, without, *command, stdin=stdin, check=False)
-        assert done.stdout.strip() != through(scripted), door
+        assert done.stdout.strip() != through(scripted), entry
     with running(without) as host:
-        for door, command in EXEC.items():
+        for entry, command in EXEC.items():
             done = docker("exec", host.backend.name, *command, check=False)
-            assert done.stdout.strip() != through(scripted), door
+            assert done.stdout.strip() != through(scripted), entry
 
 
 def test_no_activate_opts_out(scripted, inside):
     """Of the activation, and not of PATH: the environment's Python is still there."""
     expected = f"{scripted.prefix} None None"
-    for options, command in DOORS.values():
+    for options, command in ENTRY_POINTS.values():
         if "--interactive" not in options:
             done = docker("run", "--rm", "--env", "NO_ACTIVATE=1", *options, scripted.runtime, *command)
             assert done.stdout.strip() == expected, command
-    for door in ("docker exec python", "docker exec bash -c", "docker exec bash -lc", "docker exec sh -c"):
-        done = docker("exec", "--env", "NO_ACTIVATE=1", inside["runtime"], *EXEC[door])
-        assert done.stdout.strip() == expected, door
+    for entry in ("docker exec python", "docker exec bash -c", "docker exec bash -lc", "docker exec sh -c"):
+        done = docker("exec", "--env", "NO_ACTIVATE=1", inside["runtime"], *EXEC[entry])
+        assert done.stdout.strip() == expected, entry
 
 
 def test_docker_exec_of_any_program_of_the_environment_is_active(scripted, inside):
@@ -114,7 +114,9 @@ def test_docker_exec_of_any_program_of_the_environment_is_active(scripted, insid
     assert docker("exec", name, "f2py", "-v").stdout.strip()[0].isdigit()
     convert = ("udunits2", "-H", "km", "-W", "m")
     assert "1 km = 1000 m" in docker("exec", name, *convert).stdout
-    assert docker("exec", "--env", "NO_ACTIVATE=1", name, *convert, check=False).code, "the twin: it needs the variable"
+    assert docker("exec", "--env", "NO_ACTIVATE=1", name, *convert, check=False).code, (
+        "the negative control: it needs the variable"
+    )
     programs = docker("exec", name, "ls", f"{scripted.prefix}/bin").stdout.split()
     found = docker("exec", name, "sh", "-c", "PATH=/usr/local/bin; for p; do command -v $p; done", "-", *programs).stdout
     assert found.split() == [f"/usr/local/bin/{program}" for program in programs]
@@ -145,18 +147,18 @@ def test_a_health_check_is_active(scripted):
 
 
 def test_conda_activate_works_in_runtime_and_other_sub_commands_say_what_it_is(scripted):
-    door = ". /opt/conda/etc/profile.d/conda.sh; conda {}"
+    entry = ". /opt/conda/etc/profile.d/conda.sh; conda {}"
     bare = ("--env", "NO_ACTIVATE=1", "--entrypoint", "/bin/sh")
-    shown = container.run(scripted.runtime, "-c", f"{door.format('activate ' + scripted.package)} && {SHELL}", options=bare)
+    shown = container.run(scripted.runtime, "-c", f"{entry.format('activate ' + scripted.package)} && {SHELL}", options=bare)
     assert shown.strip() == through(scripted)
     for words in ("install numpy", "list", "deactivate"):
-        refused = docker("run", "--rm", *bare, scripted.runtime, "-c", door.format(words), check=False)
+        refused = docker("run", "--rm", *bare, scripted.runtime, "-c", entry.format(words), check=False)
         assert refused.code == 1 and "holds the environment and not conda" in refused.output and "make shell" in refused.output
     # in dev there is a conda, and it is the real one
     assert "udunits2" in container.run(scripted.dev, "bash", "-ic", f"conda list -n {scripted.package}")
 
 
-# --- other tools' doors ------------------------------------------------------------------------------
+# --- other tools ------------------------------------------------------------------------------------
 
 
 def compose(project: Project, *words: str, fails: bool = False, **variables: str) -> str:
@@ -180,7 +182,7 @@ def test_docker_compose_run_is_active_and_writes_as_who_asks(scripted):
             compose(scripted, *run, service, "touch", f"/work/notebooks/{file.name}", **me)
             assert (file.stat().st_uid, file.stat().st_gid) == (4321, 4321)
             file.unlink()
-            # the twin: without saying who asks, the image's user 1000 may not write there
+            # the negative control: without saying who asks, the image's user 1000 may not write there
             compose(scripted, *run, service, "touch", f"/work/notebooks/{file.name}", fails=True)
     finally:
         os.chown(folder, os.getuid(), os.getgid())
@@ -298,7 +300,7 @@ def test_a_fresh_image_starts_no_python_to_activate(scripted):
         name = host.backend.name
         docker("exec", name, "rm", "/opt/conda/bin/python")
         assert docker("exec", name, "python", "-c", ASK).stdout.strip() == through(scripted)
-        # the twin: a stale recording has to ask conda, whose Python is gone
+        # the negative control: a stale recording has to ask conda, whose Python is gone
         docker("exec", name, "touch", f"{scripted.prefix}/conda-meta/history")
         stale = docker("exec", name, "python", "-c", ASK, check=False)
         assert stale.stdout.strip() != through(scripted)
@@ -316,7 +318,7 @@ def test_conda_install_makes_the_recording_stale(with_conda):
         docker("exec", "--user", "0", name, *install, timeout=600)
         for command in (("python", "-c", ASK), ("bash", "-c", SHELL), ("sh", "-c", SHELL), ("bash", "-lc", SHELL)):
             assert docker("exec", name, *command).stdout.split()[1:] == [with_conda.prefix, wanted], command
-        # the twin: with the recording taken for fresh, the new variable would not be there
+        # the negative control: with the recording taken for fresh, the new variable would not be there
         docker("exec", "--user", "0", name, "touch", "/opt/activation/stamp")
         assert docker("exec", name, "python", "-c", ASK).stdout.split()[1:] == [with_conda.prefix, "None"]
 
@@ -371,6 +373,6 @@ def test_activation_costs_a_tenth_of_conda_activate_at_most(scripted):
     """A ratio in one run, since a busy machine stretches all ways alike; the target in milliseconds is the benchmark's (bench/start.py)."""
     rows = {(row["measure"], row["system"]): row["min"] for row in start.rows(scripted.images, runs=20)}
     conda = rows["start_activated", "conda_sh_and_conda_activate"] - rows["start_bare", "couplet"]
-    for door in ("start", "exec"):
-        bare = rows[f"{door}_bare", "couplet"]
-        assert rows[f"{door}_activated", "couplet"] - bare < conda / 10
+    for entry in ("start", "exec"):
+        bare = rows[f"{entry}_bare", "couplet"]
+        assert rows[f"{entry}_activated", "couplet"] - bare < conda / 10

@@ -73,7 +73,7 @@ def shell(with_conda):
 
 @pytest.fixture
 def unprotected(with_conda):
-    """The twin: the same image without the plugin and without the marker, for a root who took them away."""
+    """The negative control: the same image without the plugin and without the marker, for a root who took them away."""
     with running(with_conda.dev, "--user", "0", *mounts(with_conda)) as host:
         host.check_output("bash -c %s", f"{DISARM}; rm {with_conda.prefix}/lib/python3.*/EXTERNALLY-MANAGED")
         yield Shell(host, with_conda)
@@ -131,7 +131,7 @@ def test_poetry_leaves_a_disagreement_to_conda_and_says_so(with_conda, shell):
     before = shell.conda_files()
     shell.ok('sed -i \'s/"numpy==.*"/"numpy==2.3.5"/\' pyproject.toml')
     shown = shell.ok("poetry update numpy")
-    assert "numpy stays at" in shown and "poetry.lock says 2.3.5" in shown and "make env-update" in shown
+    assert "numpy stays at" in shown and "poetry.lock has 2.3.5" in shown and "make env-update" in shown
     assert shell.conda_files() == before
 
 
@@ -139,7 +139,7 @@ def test_poetry_leaves_a_disagreement_to_conda_and_says_so(with_conda, shell):
 def test_conda_install_works_and_says_that_the_lock_does_not_know(with_conda, shell):
     """And what it brought is conda's for Poetry too, direct_url.json or not."""
     shown = shell.ok("conda install --yes --quiet msgpack-python && python -c 'import msgpack'")
-    assert "The lock does not know of this `conda install`" in shown and "environment.yml" in shown
+    assert "The lock knows nothing of this `conda install`" in shown and "environment.yml" in shown
     shell.host.check_output("%s -c %s msgpack numpy", f"{with_conda.prefix}/bin/python", DIRECT_URL)
     before = shell.conda_files()
     assert "msgpack-python" not in shell.ok("poetry add msgpack")
@@ -159,7 +159,7 @@ def test_conda_install_where_nothing_can_be_written_is_refused_at_once(with_cond
 
 @pytest.mark.one_variant
 def test_poetry_without_the_plugin_does_damage(with_conda, unprotected):
-    """The twin of the three above: at an equal version because of direct_url.json, and by what its lock does not name."""
+    """The negative control of the three above: at an equal version because of direct_url.json, and by what its lock does not name."""
     before = unprotected.conda_files()
     unprotected.host.check_output("%s -c %s numpy", f"{with_conda.prefix}/bin/python", DIRECT_URL)
     unprotected.ok("poetry install")

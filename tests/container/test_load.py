@@ -1,6 +1,6 @@
 """Load: much at once, and often. Nothing fails, and nothing is left over: no process, no file, no memory of the first process.
 
-Each check has its twin: an image that leaks just that.
+Each check has its negative control: an image that leaks just that.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def test_fifty_containers_at_once(with_kernel, tmp_path):
 
 
 def test_containers_that_get_in_each_others_way_are_seen(with_kernel, tmp_path):
-    """The twin: who comes second finds a file of the first, and it stays."""
+    """The negative control: who comes second finds a file of the first, and it stays."""
     taken = "RUN sed -i '/^exec/i mkdir /work/.started' /usr/local/bin/entrypoint.sh"
     with derived(with_kernel.runtime, f"USER root\n{taken}\nUSER 1000:1000") as image:
         failures, left = at_once(with_kernel, image, 3, tmp_path / "work")
@@ -132,7 +132,7 @@ def test_a_thousand_starts_in_a_row(with_kernel):
     """A container a start would be a quarter of an hour of Docker's own work.
 
     So there are 1,000 goes through the entry point in one container, which is all that this repository has in a start, by
-    three kinds of users; 60 times `docker exec`, through a door; and 20 whole containers.
+    three kinds of users; 60 times `docker exec`, through a shim; and 20 whole containers.
     """
     image = with_kernel.runtime
     users = {"app": (), "root": ("--user", "0"), "nobody that is known": ("--user", "12345:6789")}
@@ -267,7 +267,7 @@ def test_twenty_kernels_at_once_in_one_container(with_kernel):
 
 
 def test_a_kernel_whose_port_is_taken_gets_another(with_kernel):
-    """And nothing of its first try stays. The twin is a kernel that ends by itself: it is not tried again."""
+    """And nothing of its first try stays. The negative control is a kernel that ends by itself: it is not tried again."""
     with container_of(with_kernel.runtime) as name:
         kernels(with_kernel, name, 1)
         before = held(name)
@@ -374,7 +374,7 @@ def test_a_lab_server_under_repeated_connections(with_kernel):
 
 
 def test_a_lab_server_that_leaks_is_seen(with_kernel):
-    """The twin: with each answer a file stays open, and some memory is kept."""
+    """The negative control: with each answer a file stays open, and some memory is kept."""
     code = "import tornado.web as w; k = []\nw.RequestHandler.on_finish = lambda s: k.append((open('/dev/null'), b'x' * 200_000))"
     folder = f"{with_kernel.prefix}/etc/jupyter"
     words = ["/bin/sh", "-c", f'mkdir -p {folder}; echo "$1" > {folder}/jupyter_server_config.py', "sh", code]

@@ -77,7 +77,7 @@ def test_docker_stop_of_jupyter(built):
 
 
 def test_without_a_first_process_that_hands_on_signals_the_stop_is_seen_to_be_slow(built):
-    """The twin: PID 1 without a handler ignores SIGTERM, and a shell in front of the program keeps it to itself."""
+    """The negative control: PID 1 without a handler ignores SIGTERM, and a shell in front of the program keeps it to itself."""
     with derived(built.runtime, 'ENTRYPOINT ["/bin/sh", "-c", "sleep 600; true"]') as image:
         name = docker("run", "--detach", image).stdout.strip()
         began = time.monotonic()
@@ -110,7 +110,7 @@ print('zombies', zombies())
 
 def test_children_are_reaped(built):
     assert container.run(built.runtime, "python", "-c", ORPHAN).strip() == "zombies 0"
-    # the twin: the program itself as PID 1 does not know the orphan
+    # the negative control: the program itself as PID 1 does not know the orphan
     bare = container.run(built.runtime, "-c", ORPHAN, options=("--entrypoint", f"{built.prefix}/bin/python"))
     assert bare.strip() == "zombies 1"
 
@@ -130,7 +130,7 @@ def between_two_lines(image: str, *options: str) -> float:
 
 def test_output_is_unbuffered_and_complete(built):
     assert between_two_lines(built.runtime) > 0.9
-    # the twin: buffered, both come at the end
+    # the negative control: buffered, both come at the end
     assert between_two_lines(built.runtime, "--env", "PYTHONUNBUFFERED=") < 0.9
     lines = container.run(built.runtime, "python", "-c", "for i in range(200_000): print(i)").splitlines()
     assert lines == [str(i) for i in range(200_000)]

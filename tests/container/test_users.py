@@ -20,7 +20,7 @@ from tests.mirror import images
 WHO = """
 import getpass, os
 home = os.path.expanduser('~')
-open(os.path.join(home, 'proof'), 'w').close()
+open(os.path.join(home, 'written'), 'w').close()
 print(getpass.getuser(), home, os.getuid(), os.getgid())
 """
 LOCKED_DOWN = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
@@ -66,7 +66,7 @@ def test_a_skeleton_of_the_base_image_would_activate_base(built):
 
 
 def test_an_unknown_user_without_the_help_is_seen_to_have_none(built):
-    """The twin: the same question, past the doors."""
+    """The negative control: the same question, without the entry points."""
     past = ("--user", "12345:6789", "--entrypoint", f"{built.prefix}/bin/python")
     assert docker("run", "--rm", *past, built.runtime, "-c", WHO, check=False).code
 
@@ -89,7 +89,7 @@ def test_a_locked_down_container_runs_the_project_and_the_kernel(built, user):
 
 
 def test_a_locked_down_container_without_a_tmpfs_says_what_it_lacks(built):
-    """The twin, and what it looks like."""
+    """The negative control, and what it looks like."""
     options = [word for word in LOCKED_DOWN if word not in ("--tmpfs", "/tmp")]
     done = docker("run", "--rm", *options, built.runtime, "python", "-c", WHO, check=False)
     assert done.code == 1 and "docker run --tmpfs /tmp" in done.output
@@ -117,17 +117,17 @@ def test_something_writable_by_everyone_is_seen(built):
 
 
 def writable(image: str, project, *options: str) -> str:
-    """What of the environment, the doors and the code the user of a container may write."""
+    """What of the environment, the shims and the code the user of a container may write."""
     places = (project.prefix, "/opt/activation", "/opt/app", "/usr/local/bin", "/etc")
     # a folder of OpenSSL's that nobody but root may look into
     find = ("find", *places, "-path", "/etc/ssl/private", "-prune", "-o", "!", "-type", "l", "-writable", "-print")
     return container.run(image, *find, options=options).strip()
 
 
-def test_the_default_user_cannot_change_the_environment_the_doors_or_the_code(built):
+def test_the_default_user_cannot_change_the_environment_the_shims_or_the_code(built):
     assert writable(built.runtime, built) == ""
     assert writable(built.runtime, built, "--user", "12345:6789") == ""
-    # the twin: group 0 can, which is what lets dev install packages
+    # the negative control: group 0 can, which is what lets dev install packages
     assert writable(built.runtime, built, "--user", "12345:0")
 
 
@@ -280,5 +280,5 @@ def test_mounts_hide_neither_environment_nor_kernel(built, kind, tmp_path):
 
 
 def test_a_mount_over_the_environment_is_seen(built, tmp_path):
-    """The twin: had the environment been in the mounted folder, it would be gone."""
+    """The negative control: had the environment been in the mounted folder, it would be gone."""
     assert checks.active(built.runtime, built, "--volume", f"{tmp_path}:{built.prefix}/bin")

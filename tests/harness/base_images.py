@@ -1,7 +1,7 @@
 """`nox -s pin-base-images`: what the registries have of the template's base images today: digests, and newer tags of the same form.
 
 `-- --write` puts newer tags into questions/90_derived.yml. A registry that cannot be asked is said to be so, and is an
-error in the end: nothing is known of its images then.
+error in the end: its images were not checked then.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What has to hold inside an image. Each check returns a list of problems, a line each: empty is good.
 
-A test asserts that the list is empty on the image as built, and its twin that it is not on an image
+A test asserts that the list is empty on the image as built, and its negative control that it is not on an image
 that was broken on purpose: so the checks themselves are known to see.
 """
 

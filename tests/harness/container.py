@@ -23,7 +23,7 @@ steps: dict[str, dict[str, float]] = {}
 """Variant -> seconds of its lock, its runtime image (build) and its dev image (dev), as a user's make takes them."""
 
 BUILDERS_OWN = ("inconsistent graph state", "failed to get state for index", "layer does not exist")
-"""What a builder says that lost its way (decision 0072): the build is asked for once more."""
+"""What a builder says that fails with an internal error (decision 0072): the build is asked for once more."""
 
 
 def docker(*words: str, stdin: str | None = None, timeout: float = 300, check: bool = True) -> Done:

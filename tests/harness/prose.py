@@ -18,9 +18,9 @@ GONE = {
     r"proofs?|prov(?:e|es|en|ed|ing)": "verification, verify",
     r"twins?": "negative control",
     r"doors?": "entry point, shim",
-    r"floor": "lower bound",
+    r"(?<!\.)floor(?!\.py)": "lower bound",
     r"house": "say what is shared",
-    r"last word": "takes precedence",
+    r"last words?": "takes precedence",
     r"carr(?:y|ies|ied) (?:it|them|things) out": "exports, does",
     r"h[oe]lds? fast|held fast": "pins, pinned",
     r"conda holds": "conda installs",
@@ -78,6 +78,12 @@ def said_in_python(source: str) -> str:
         if token.type not in (tokenize.COMMENT, tokenize.NL):
             previous = token.type
     return "\n".join(lines[1:])
+
+
+def named_in_python(source: str) -> str:
+    """Return the names of a module's functions and classes as words, on the same lines: `test_the_bill` is `test the bill`."""
+    defined = (re.match(r" *(?:async )?(?:def|class) (\w+)", line) for line in source.split("\n"))
+    return "\n".join(found[1].replace("_", " ") if found else "" for found in defined)
 
 
 def said_in_comments(source: str) -> str:
@@ -153,6 +159,17 @@ def written_code(markdown: str) -> Iterator[str]:
         yield " ".join(span[0].strip("`").split())
 
 
+def commands(markdown: str) -> list[str]:
+    """Return the commands in a page's blocks of them, in order: those of shells whole, of others the lines after a `$ `."""
+    found: list[str] = []
+    for block in FENCE.finditer(markdown):
+        kind, *lines = block[0].replace("\\\n", " ").split("\n")[:-1]
+        if kind.strip("`~ ") not in ("sh", "bash", "console", "shell"):
+            lines = [line.strip().removeprefix("$ ") for line in lines if line.strip().startswith("$ ")]
+        found += [re.sub(r"(^|\s+)# .*", "", line).strip().removeprefix("$ ") for line in lines]
+    return [" ".join(command.split()) for command in found if command]
+
+
 def make_targets(markdown: str) -> set[str]:
     """Return the targets that a page has make make: `make env-update build PKG=x` has two."""
     found: set[str] = set()
@@ -171,6 +188,14 @@ def sessions(markdown: str) -> set[str]:
         for words in re.findall(r"nox -s((?: [a-z][a-z-]*)+)", code):
             found |= set(words.split())
     return found
+
+
+def files(markdown: str) -> set[str]:
+    """Return the files of this repository, or of a project, that a page's code names by a path: `tests/files.toml`."""
+    found = re.compile(
+        r"(?<![\w./<>$:-])(?:tests|bench|docs|hooks|questions|requirements|docker|scripts|\.couplet|\.github)/[\w./-]*\w\.\w+"
+    )
+    return {word for code in written_code(markdown) for word in found.findall(code)}
 
 
 def unknown(name: str, said: set[str], known: set[str] | Mapping[str, object], what: str) -> list[str]:

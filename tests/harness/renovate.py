@@ -102,7 +102,7 @@ def main() -> None:
     assert {"postgres", "actions/setup-go", ADDRESS} <= ours, "what users add, and the template"
     assert digests == [("debian", "bookworm-slim", f"sha256:{'0' * 64}")], f"base-images.lock: {digests}"
     assert not ours & {"pandas", "pytest", "actions/checkout"}, "what it must leave alone"
-    assert {"pandas", "pytest", "actions/checkout"} <= bare, "the twin: without the configuration it would move these"
+    assert {"pandas", "pytest", "actions/checkout"} <= bare, "the negative control: without the configuration it would move these"
 
 
 if __name__ == "__main__":

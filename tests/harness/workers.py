@@ -103,7 +103,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if file := config.stash.get(needs_file, None):
-        for left in [file, *(file.with_name(name) for name in ("door", "room"))]:
+        for left in [file, *(file.with_name(name) for name in ("queue", "room"))]:
             left.unlink(missing_ok=True)
         file.parent.rmdir()
 
@@ -138,12 +138,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def room(folder: Path, alone: bool) -> Iterator[None]:
     """Be in a room that many share, or one has alone. `folder` is where the processes find its two locks.
 
-    Who wants it alone stands in the door until the last one is out, so that nobody goes in before him again and again.
+    Who wants it alone waits at the head of the queue until the last one is out, so that nobody else goes in first.
     """
-    with (folder / "door").open("w") as door, (folder / "room").open("w") as inside:
-        fcntl.flock(door, fcntl.LOCK_EX)
+    with (folder / "queue").open("w") as queue, (folder / "room").open("w") as inside:
+        fcntl.flock(queue, fcntl.LOCK_EX)
         fcntl.flock(inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
+        fcntl.flock(queue, fcntl.LOCK_UN)
         yield
 
 

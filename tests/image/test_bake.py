@@ -92,7 +92,7 @@ def test_a_secret_a_mirror_and_a_cache_reach_every_target(built, tmp_path):
         assert entries(target, "cache-to") == [entry(f"{ref},{WRITTEN}")]
     assert targets["platforms"]["platforms"] == ["linux/amd64"]
     assert entries(targets["platforms"], "output") == [{"type": "registry"}]
-    # the twin: without writing nothing is written
+    # the negative control: without writing nothing is written
     assert "cache-to" not in said(built, CACHE="example.com/ice:cache")["dev"]
 
 
@@ -112,7 +112,7 @@ def test_bake_builds_the_images_that_make_builds(built, copy_of):
     docker("image", "rm", "--force", *before)
     project.make("bake")
     assert {image: id_of(image) for image in before} == before
-    # the twin: another label, another image
+    # the negative control: another label, another image
     (project.path / ".couplet/bake.hcl").write_text(
         (project.path / ".couplet/bake.hcl")
         .read_text()
@@ -134,7 +134,7 @@ def test_each_image_looks_for_layers_in_its_own_reference_and_one_after_the_othe
     for target, expected in {"build": both[:1], "build-dev": both[1:], "bake": both}.items():
         output = project.make(target, CACHE=cache).output
         assert asked(output) == expected, output
-    # the twin: an option goes to one build of both
+    # the negative control: an option goes to one build of both
     done = bake(project, "--progress=plain", "runtime", "dev", CACHE=cache)
     assert asked(done.stdout + done.stderr) == [set.union(*both)]
 
@@ -202,14 +202,14 @@ def test_an_empty_builder_takes_the_layers_of_another(small, copy_of, second):
     done = subprocess.run(words, env={**os.environ, **there}, capture_output=True, text=True)
     assert done.stdout == "edited on the second builder\n", done.stderr
 
-    # the twin: the shared cache taken away, the same builder, empty again, installs
+    # the negative control: the shared cache taken away, the same builder, empty again, installs
     engine.empty()
     shown = project.make("build", **there).output
     assert ran(shown) >= set(INSTALLS)
 
 
 def test_what_a_step_says_is_read_as_it_is_meant():
-    """The twin of the reading above: a step that ran, one that was cached, one of a helper that nobody asked for; a second build."""
+    """The negative control of the reading above: a step that ran, one that was cached, one of a helper that nobody asked for; a second build."""
     output = (
         '#0 building with "default" instance using docker driver\n\n'
         "#1 [internal] load build definition\n#1 ...\n\n#2 [internal] load .dockerignore\n#2 DONE 0.0s\n\n"

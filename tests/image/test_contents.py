@@ -48,7 +48,7 @@ def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
         head = template.git(project.path, "rev-parse", "HEAD").strip()
         assert found[-1]["Config"]["Labels"]["org.opencontainers.image.revision"] == head
     assert found[0]["RootFS"]["Layers"] == found[1]["RootFS"]["Layers"] == config(built.runtime)["RootFS"]["Layers"]
-    # the twins: what is not committed says so, code that git does not know too; and without a git there is nothing to say
+    # the negative controls: what is not committed says so, code that git does not know too; and without a git there is nothing to say
     (project.path / "notes.txt").write_text("No part of the image.\n")
     project.make("build")
     assert config(project.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == head
@@ -99,7 +99,7 @@ def test_what_pyproject_names_need_not_be_there_when_the_project_is_installed(bu
             "run", "--rm", project.runtime, "python", "-c", MORE.format(name=tomllib.loads(text)["project"]["name"])
         ).stdout
         assert json.loads(shown) == ["helpers/__init__.py", "corp/ice/__init__.py", "single.py", ["LICENSE", "notes/x.txt"], True]
-        # the twin: what nobody could make up is still an error that names the file
+        # the negative control: what nobody could make up is still an error that names the file
         (project.path / "pyproject.toml").write_text(text.replace("[project.scripts]", '[project.scripts]\n"two words" = 1'))
         shown = project.make("build", fails=True).output
         assert "ERROR: pyproject.toml:\n  project.scripts.two words must be string\n" in shown
@@ -224,7 +224,7 @@ def test_poetrys_packages_are_compiled_and_nothing_is_compiled_again(built):
 
 
 def test_a_source_that_is_newer_than_its_pyc_is_seen(built):
-    """The twin."""
+    """The negative control."""
     init = f"{built.site_packages}/pandas/__init__.py"
     with derived(built.runtime, f"USER root\nRUN touch {init}") as image:
         assert compiled(image, built)[1] == [f"{init} was changed after it was compiled"]
@@ -249,7 +249,7 @@ def test_the_same_locks_make_the_same_pyc_files(built):
     assert first == second
     recompile = f"USER root\nRUN touch {built.site_packages}/pandas/_config/*.py && {built.prefix}/bin/python -m compileall -q {built.site_packages}/pandas/_config"
     with derived(image, recompile) as other:
-        assert compiled(other, built)[0] != first, "the twin: compiled at another time"
+        assert compiled(other, built)[0] != first, "the negative control: compiled at another time"
     docker("image", "rm", image)
 
 
@@ -277,7 +277,7 @@ def test_another_package_of_poetrys_leaves_condas_layer_as_it_is(with_conda, cop
     # never the same list twice: an engine that has run this test before would have the layer
     lock.write_text(text.replace("@EXPLICIT", f"# list {uuid.uuid4()}\n@EXPLICIT"))
     restamp(project)
-    assert not condas_layer_is_kept(project), "the twin"
+    assert not condas_layer_is_kept(project), "the negative control"
 
 
 # --- make report -----------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def test_the_picture_and_the_page_are_well_formed_and_need_nothing_else(report):
 
 
 def test_the_report_sees_what_is_added(with_conda, tmp_path):
-    """The twin: 20 MB in the image are 20 MB more in the report, and what conda does not record is not conda's."""
+    """The negative control: 20 MB in the image are 20 MB more in the report, and what conda does not record is not conda's."""
     change = f"USER root\nRUN head -c 20000000 /dev/urandom > /opt/ballast && rm {with_conda.prefix}/conda-meta/scipy-*.json"
     with derived(with_conda.runtime, change) as image:
         script = str(with_conda.path / ".couplet/host/report.sh")

@@ -111,7 +111,7 @@ def test_no_gpus_are_passed_where_docker_has_none(cuda):
 
 
 def test_gpus_are_passed_where_docker_can(cuda):
-    """The twin: what this very engine says of itself, with NVIDIA's runtime or a device of CDI in it."""
+    """The negative control: what this very engine says of itself, with NVIDIA's runtime or a device of CDI in it."""
     said = json.loads(docker("info", "--format", "json").stdout)
 
     def decided(**more) -> str:

@@ -97,7 +97,7 @@ def canaries(image: str, project: Project) -> set[str]:
 
 
 def test_secrets_and_histories_of_the_folder_are_in_no_image(project):
-    """The twin: one line at the end of .dockerignore lets them in again."""
+    """The negative control: one line at the end of .dockerignore lets them in again."""
     assert canaries(project.runtime, project) == canaries(project.dev, project) == set()
     with (project.path / ".dockerignore").open("a") as file:
         file.write("!**/.env\n")

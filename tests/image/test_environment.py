@@ -40,7 +40,7 @@ def test_poetrys_lock_is_installed_exactly(built, runtime, dev):
 
 
 def test_a_version_changed_in_the_image_is_seen(built):
-    """The twin."""
+    """The negative control."""
     pandas = "pandas-*.dist-info/METADATA"
     change = f"USER root\nRUN sed -i 's/^Version: .*/Version: 0.0.1/' {built.prefix}/lib/python3.*/site-packages/{pandas}"
     with derived(built.runtime, change) as image, running(image) as host:
@@ -48,7 +48,7 @@ def test_a_version_changed_in_the_image_is_seen(built):
 
 
 def test_a_package_of_condas_that_is_gone_from_the_image_is_seen(with_conda):
-    """The twin of conda's."""
+    """The negative control of conda's."""
     change = f"USER root\nRUN rm {with_conda.prefix}/conda-meta/numpy-*.json"
     with derived(with_conda.runtime, change) as image, running(image) as host:
         assert [line for line in checks.conda_lock(host, with_conda) if line.startswith("numpy: ")]
@@ -59,7 +59,7 @@ def test_runtime_holds_neither_conda_nor_poetry_nor_the_dev_group(built, runtime
 
 
 def test_dev_holds_all_three(built, dev):
-    """The twin: the same check on the image that has them finds them."""
+    """The negative control: the same check on the image that has them finds them."""
     found = checks.runtime_contents(dev, built)
     for expected in (
         *(["/opt/conda/bin/conda exists"] if built.conda else []),
@@ -76,7 +76,7 @@ def test_the_projects_tests_pass_in_dev(built):
 
 
 def test_a_broken_project_fails_its_tests(built, copy_of):
-    """The twin: the tests run the folder's code, not a copy in the image."""
+    """The negative control: the tests run the folder's code, not a copy in the image."""
     project = copy_of(built)
     code = project.path / "src" / project.package / "analysis.py"
     code.write_text(code.read_text().replace("line.slope,", "line.slope + 1,"))
@@ -113,7 +113,7 @@ DAMAGE = {
     "a file deleted": ("rm {site}/scipy/version.py", "scipy.*version.py is gone"),
     "a package that no lock knows": (
         "mkdir {site}/stray-1.0.dist-info; printf 'Metadata-Version: 2.1\\nName: stray\\nVersion: 1.0\\n' > {site}/stray-1.0.dist-info/METADATA",
-        "stray: 1.0 is installed and stands in no lock",
+        "stray: 1.0 is installed and is in no lock",
     ),
     "a package of Poetry's missing": ("rm -r {site}/pandas-*.dist-info", "pandas: poetry.lock says"),
 }
@@ -184,7 +184,7 @@ def test_the_layers_hold_no_package_caches(built):
 
 
 def test_a_cache_left_behind_is_seen(built):
-    """The twin: the search finds one."""
+    """The negative control: the search finds one."""
     change = "USER root\nRUN mkdir -p /root/.cache/uv && touch /root/.cache/uv/x"
     with derived(built.runtime, change) as image, running(image, "--user", "0") as root:
         assert "/root/.cache/uv/x" in root.check_output(CACHES)

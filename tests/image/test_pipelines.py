@@ -70,7 +70,7 @@ def test_the_test_job_passes_and_fails_with_the_code(ours):
     done = run(ours, "test")
     assert done.returncode == 0, done.stdout[-3000:]
     assert "The locks are up to date." in done.stdout and "3 passed" in done.stdout
-    # the twins: code that is wrong, and a lock that does not fit
+    # the negative controls: code that is wrong, and a lock that does not fit
     test = ours.path / "tests/test_analysis.py"
     test.write_text(test.read_text().replace("0.816", "0.916"))
     done = run(ours, "test")
@@ -166,7 +166,7 @@ def test_the_image_comes_out_of_whichever_builder_there_is(built, tmp_path):
         container.docker("image", "inspect", name)
     finally:
         container.docker("image", "rm", "--force", name, check=False)
-    # the twin: who says himself where it goes is not contradicted
+    # the negative control: who says himself where it goes is not contradicted
     assert "--load" not in asked(*sbom, "--output", f"type=local,dest={tmp_path}/out")
     assert (tmp_path / "out").is_dir()
 

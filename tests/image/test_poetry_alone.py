@@ -62,7 +62,9 @@ def test_os_base_is_a_slim_python_that_does_not_buffer(without_conda):
         for name in ("poetry", "uv", "gcc"):
             assert docker("run", "--rm", image, "sh", "-c", f"command -v {name}", check=False).code
         assert between_two_lines(image) > 0.9
-        assert between_two_lines(image, "--env", "PYTHONUNBUFFERED=") < 0.9, "the twin: buffered, both come at the end"
+        assert between_two_lines(image, "--env", "PYTHONUNBUFFERED=") < 0.9, (
+            "the negative control: buffered, both come at the end"
+        )
 
 
 def test_poetry_base_has_the_pinned_poetry_and_no_environment(without_conda):
@@ -119,7 +121,7 @@ def test_main_stays_up_reaps_and_stops_at_once(without_conda):
             assert docker("inspect", "--format", "{{.State.ExitCode}}", name).stdout.strip() == "143"
         finally:
             docker("rm", "--force", name)
-        # the twin: the way of many a tutorial, where a shell is the first process
+        # the negative control: the way of many a tutorial, where a shell is the first process
         with derived(image, "ENTRYPOINT []\nCMD tail -f /dev/null & wait; true") as tutorial:
             name = docker("run", "--detach", tutorial).stdout.strip()
             began = time.monotonic()
@@ -178,7 +180,7 @@ def test_no_layer_holds_a_cache(without_conda, kind):
 
 
 def test_a_cache_that_a_later_layer_deletes_is_seen(sources):
-    """The twin: `poetry install`, and the cache deleted one RUN too late."""
+    """The negative control: `poetry install`, and the cache deleted one RUN too late."""
     late = "USER root\nRUN mkdir -p /root/.cache/pypoetry && touch /root/.cache/pypoetry/x\nRUN rm -rf /root/.cache"
     with derived(images.DEBIAN, late) as image:
         found = [path for layer in layers(image) for path in layer if CACHED_THINGS.search(path)]
@@ -193,7 +195,7 @@ def test_runtime_imports_without_compiling_anything(without_conda):
     assert docker("wait", name).stdout.strip() == "0"
     assert not re.findall(r"^A \S+\.pyc$", docker("diff", name).stdout, re.M)
     docker("rm", name)
-    # the twin
+    # the negative control
     with derived(without_conda.runtime, "USER root\nRUN rm -r /usr/local/lib/python3.*/asyncio/__pycache__") as image:
         name = docker("run", "--detach", "--user", "0", image, "python", "-c", "import asyncio").stdout.strip()
         docker("wait", name)
@@ -255,7 +257,7 @@ def test_pkg_moves_that_package_and_no_other(without_conda, copy_of):
     project.make("env-update", "ALL=1")
     assert checks.locked_by_poetry(project, {"main"})["tabulate"] != "0.9.0"
     shown = project.make("env-update", "PKG=no-such", fails=True).output
-    assert "PKG: the locks hold no no-such" in shown
+    assert "PKG: no-such: not in the locks" in shown
 
 
 def test_a_conflict_is_explained_and_the_old_lock_stays(without_conda, copy_of):
@@ -277,11 +279,11 @@ def test_without_a_network_the_old_lock_stays(without_conda, copy_of, tmp_path):
     assert project.locks() == before and left(project) == []
 
 
-# --- doors -----------------------------------------------------------------------------------------
+# --- entry points -----------------------------------------------------------------------------------------
 
 ASK = "import os, sys; print(sys.prefix, os.environ.get('VIRTUAL_ENV'))"
 SHELL = f'python -c "{ASK}"'
-DOORS = {
+ENTRY_POINTS = {
     "docker run command": ((), ("python", "-c", ASK)),
     "bash -lc": ((), ("bash", "-lc", SHELL)),
     "sh -c": ((), ("sh", "-c", SHELL)),
@@ -302,31 +304,31 @@ EXEC = {
 
 
 @pytest.mark.parametrize("kind", ["runtime", "dev"])
-def test_the_environment_is_active_through_every_door(without_conda, kind):
+def test_the_environment_is_active_at_every_entry_point(without_conda, kind):
     image, expected = getattr(without_conda, kind), f"{without_conda.prefix} {without_conda.prefix}"
-    for door, (options, command) in DOORS.items():
-        assert docker("run", "--rm", *options, image, *command).stdout.strip() == expected, door
+    for entry, (options, command) in ENTRY_POINTS.items():
+        assert docker("run", "--rm", *options, image, *command).stdout.strip() == expected, entry
     with running(image) as host:
-        for door, command in EXEC.items():
-            assert docker("exec", host.backend.name, *command).stdout.strip() == expected, door
+        for entry, command in EXEC.items():
+            assert docker("exec", host.backend.name, *command).stdout.strip() == expected, entry
         # a variable asked for past every script: it stands in the image itself
         shown = docker("exec", host.backend.name, "/bin/sh", "-c", "echo $VIRTUAL_ENV").stdout.strip()
         assert shown == without_conda.prefix
 
 
-def test_every_door_is_seen_to_be_shut_without_the_doors(without_conda):
-    """The twin: the image's variables and the scripts taken away, which leaves the base's Python."""
+def test_no_entry_point_is_active_without_the_scripts(without_conda):
+    """The negative control: the image's variables and the scripts taken away, which leaves the base's Python."""
     change = (
         "USER root\nRUN : > /opt/activation/activate.sh && rm /etc/profile.d/activate.sh /usr/local/sbin/*"
         "\nENV VIRTUAL_ENV= ACTIVATED_PREFIX= PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     )
     expected = f"{without_conda.prefix} {without_conda.prefix}"
     with derived(without_conda.runtime, change) as image:
-        for door, (options, command) in DOORS.items():
-            assert docker("run", "--rm", *options, image, *command, check=False).stdout.strip() != expected, door
+        for entry, (options, command) in ENTRY_POINTS.items():
+            assert docker("run", "--rm", *options, image, *command, check=False).stdout.strip() != expected, entry
         with running(image) as host:
-            for door, command in EXEC.items():
-                assert docker("exec", host.backend.name, *command, check=False).stdout.strip() != expected, door
+            for entry, command in EXEC.items():
+                assert docker("exec", host.backend.name, *command, check=False).stdout.strip() != expected, entry
 
 
 def test_an_environment_of_ones_own_stays_in_front(without_conda):
@@ -388,7 +390,7 @@ def test_nothing_of_condas_is_rendered_without_it(render):
     }
     assert {name for name in about if not name.startswith((".couplet/couplet/", ".couplet/host/"))} <= shared
     assert not project.conda
-    assert "miniforge" in (render("other").path / "Dockerfile").read_text(), "the twin"
+    assert "miniforge" in (render("other").path / "Dockerfile").read_text(), "the negative control"
 
 
 def test_the_platforms_question_is_not_recorded_where_one_lock_fits_all(template_repository, tmp_path):

@@ -45,7 +45,7 @@ def test_the_record_names_bases_arguments_and_steps_and_no_secret(locked_by_poet
 
     def run(words: list[str], **more: str) -> str:
         words = [word.replace("registry.example.com/group/name", f"{address}/ice") for word in words]
-        # the page has quotes, for the shell; an argument of one's own that holds a password, for the twin
+        # the page has quotes, for the shell; an argument of one's own that holds a password, for the negative control
         command = " ".join(words)
         done = subprocess.run(
             ["sh", "-euc", command], cwd=project.path, env={**environment, **more}, capture_output=True, text=True
@@ -67,7 +67,7 @@ def test_the_record_names_bases_arguments_and_steps_and_no_secret(locked_by_poet
     assert {secret["id"] for secret in record["invocation"]["parameters"].get("secrets", [])} >= {"netrc"}
     assert password not in text
 
-    # the twins: an argument is recorded with its value, and without mode=max there are no arguments and steps
+    # the negative controls: an argument is recorded with its value, and without mode=max there are no arguments and steps
     run([*build[:1], "--build-arg", f"TOKEN={password}", *build[1:]])
     assert password in run(inspect)
     run([word for word in build if not word.startswith("--provenance")])

@@ -74,7 +74,7 @@ def test_two_builds_from_empty_caches_give_the_same_tree(twice):
     ["touch /opt/app/more", "chmod 711 /opt/app", "chown 5 /opt/app/src", "echo >> /opt/app/src/sea_ice/__init__.py"],
 )
 def test_a_tree_that_differs_is_seen(twice, change):
-    """The twin: a file more, a mode, an owner, a content."""
+    """The negative control: a file more, a mode, an owner, a content."""
     (project, _), (one, _) = twice
     with container.derived(project.runtime, f"USER root\nRUN {change}") as image:
         assert len(differences(one, tree(image))) == 1

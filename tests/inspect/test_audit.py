@@ -130,7 +130,7 @@ def test_condas_packages_are_asked_about_by_what_they_hold(monkeypatch):
     assert asked == [("fonts", "1"), ("msgpack-python", "1"), ("scipy", "1"), ("scipy", "2")]
 
 
-def test_what_conda_holds_is_not_poetrys(tmp_path, monkeypatch, service):
+def test_what_conda_installs_is_not_poetrys(tmp_path, monkeypatch, service):
     """numpy is in both locks; on the platform where conda does not hold it, it is Poetry's."""
     folder = projects.project(tmp_path / "p", conda=True)
     python = ("python", "3.13.2", (), "")
@@ -239,7 +239,7 @@ def rule(**changed) -> Ignored:
 
 
 NO_LONGER = {
-    "its date is over": (rule(until=TODAY - datetime.timedelta(days=1)), "was ignored until 2026-05-31, which is over (why)"),
+    "its date is over": (rule(until=TODAY - datetime.timedelta(days=1)), "was ignored until 2026-05-31, which is past (why)"),
     "it is another package's": (rule(package="other"), "CVE-1 of other is ignored and not found: take it out of"),
     "it is another one": (rule(id="CVE-2"), "CVE-2 of tabulate is ignored and not found: take it out of"),
 }
@@ -283,7 +283,7 @@ def test_an_entry_is_read_with_its_name_normalised(tmp_path):
 # --- a service that gives no answer ----------------------------------------------------------------
 
 
-def nothing_is_known(outcome: tuple[int, str, dict], address: str, why: str) -> None:
+def not_checked(outcome: tuple[int, str, dict], address: str, why: str) -> None:
     """Assert that there is no audit, that the message says why, and that nothing looks like an all-clear."""
     code, text, data = outcome
     assert code == UNAVAILABLE and f"\n  {why}" in text, text
@@ -296,7 +296,7 @@ def test_a_service_that_does_not_listen_is_neither_found_nor_nothing(tmp_path):
         probe.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{probe.getsockname()[1]}"
     outcome = audit.audit(made(tmp_path / "p"), address, TODAY)
-    nothing_is_known(outcome, address, "nobody listens there (connection refused)")
+    not_checked(outcome, address, "nobody listens there (connection refused)")
 
 
 SPOILED = {
@@ -315,14 +315,14 @@ def test_a_service_with_a_fault_is_asked_again_and_then_named(tmp_path, service,
     folder = made(tmp_path / "p")
     assert audit.audit(folder, service.address, TODAY)[0] == FOUND, "once is no reason to give up"
     service.faults = [Fault(path, kind)]
-    nothing_is_known(audit.audit(folder, service.address, TODAY), service.address, SPOILED[kind])
+    not_checked(audit.audit(folder, service.address, TODAY), service.address, SPOILED[kind])
 
 
 def test_a_service_that_says_nothing_is_not_waited_for(tmp_path, service, monkeypatch):
     monkeypatch.setattr(client, "PATIENCE", 0.2)
     service.faults = [Fault("", "slow", seconds=1)]
     outcome = audit.audit(made(tmp_path / "p"), service.address, TODAY)
-    nothing_is_known(outcome, service.address, "no answer within 0.2 seconds")
+    not_checked(outcome, service.address, "no answer within 0.2 seconds")
 
 
 ANSWERS = [[], {}, {"results": []}, {"results": [{}]}, {"results": [{"vulns": [{"modified": "x"}]}, {}]}, {"results": [[], []]}]
@@ -332,7 +332,7 @@ ANSWERS = [[], {}, {"results": []}, {"results": [{}]}, {"results": [{"vulns": [{
 def test_an_answer_that_is_none_of_osvs_is_no_all_clear(tmp_path, monkeypatch, answer):
     monkeypatch.setattr(client, "call", lambda *words: answer)
     outcome = audit.audit(made(tmp_path / "p"), "https://osv.example.com", TODAY)
-    nothing_is_known(outcome, "https://osv.example.com", client.UNREAD)
+    not_checked(outcome, "https://osv.example.com", client.UNREAD)
     monkeypatch.setattr(client, "call", lambda *words: {"results": [{}, {}]})
     assert audit.audit(tmp_path / "p", "https://osv.example.com", TODAY)[0] == NOTHING, "the negative control"
 
@@ -342,20 +342,20 @@ def test_who_is_refused_asks_once_and_the_password_is_not_shown(tmp_path, monkey
         wrong = service.address.replace("://", "://ada:guess@")
         outcome = audit.audit(made(tmp_path / "p"), wrong, TODAY)
         shown = wrong.replace("ada:guess", "***")
-        nothing_is_known(outcome, shown, "it answers HTTP 401. User name and password go into .netrc: machine 127.0.0.1")
+        not_checked(outcome, shown, "it answers HTTP 401. User name and password go into .netrc: machine 127.0.0.1")
         assert service.refused == 1 and "guess" not in json.dumps(outcome)
         assert audit.audit(tmp_path / "p", wrong.replace("guess", "sec%2Fret%40"), TODAY)[0] == NOTHING
         (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password sec/ret@\n")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         assert audit.audit(tmp_path / "p", service.address, TODAY)[0] == NOTHING
         (tmp_path / "netrc").write_text("machine\n")
-        nothing_is_known(audit.audit(tmp_path / "p", service.address, TODAY), service.address, ".netrc cannot be read: ")
+        not_checked(audit.audit(tmp_path / "p", service.address, TODAY), service.address, ".netrc cannot be read: ")
 
 
 def test_a_certificate_that_is_not_known_is_named_and_ones_own_is_taken(tmp_path, monkeypatch):
     with osv.running("127.0.0.1", tls=tmp_path) as service:
         outcome = audit.audit(made(tmp_path / "p"), service.address, TODAY)
-        nothing_is_known(outcome, service.address, "its certificate is not known here (")
+        not_checked(outcome, service.address, "its certificate is not known here (")
         assert "Your own CA: SSL_CERT_FILE=/path/to/ca.pem" in outcome[1]
         monkeypatch.setenv("SSL_CERT_FILE", str(service.authority))
         assert audit.audit(tmp_path / "p", service.address, TODAY)[0] == NOTHING
@@ -363,16 +363,16 @@ def test_a_certificate_that_is_not_known_is_named_and_ones_own_is_taken(tmp_path
 
 def test_an_address_that_is_none_of_osvs_is_named(tmp_path, service):
     address = f"{service.address}/elsewhere"
-    nothing_is_known(audit.audit(made(tmp_path / "p"), address, TODAY), address, "it answers HTTP 404. Is the address right?")
+    not_checked(audit.audit(made(tmp_path / "p"), address, TODAY), address, "it answers HTTP 404. Is the address right?")
     for address in ("osv.example.com", "file:///etc/passwd"):
         outcome = audit.audit(tmp_path / "p", address, TODAY)
-        nothing_is_known(outcome, address, "that is no address. Example: https://")
+        not_checked(outcome, address, "that is no address. Example: https://")
 
 
 def test_an_advisory_in_another_schema_is_no_all_clear(tmp_path, service):
     service.know("tabulate", "PYSEC-0000-1", schema_version="2.0.0")
     outcome = audit.audit(made(tmp_path / "p"), service.address, TODAY)
-    nothing_is_known(outcome, service.address, "it answers in a form that is not known here (PYSEC-0000-1 in schema 2.0.0)")
+    not_checked(outcome, service.address, "it answers in a form that is not known here (PYSEC-0000-1 in schema 2.0.0)")
 
 
 RAISED = {

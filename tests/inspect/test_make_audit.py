@@ -77,7 +77,7 @@ def project(request, sources) -> Project:
 
 
 def pinned(project: Project) -> dict[str, str]:
-    """Return {distribution: version} of what conda holds, as the lock wrote it into pyproject.toml."""
+    """Return {distribution: version} of what conda installs, as the lock wrote it into pyproject.toml."""
     text = (project.path / "pyproject.toml").read_text()
     listing = re.search(r"(?s)^conda = \[(.*?)\]", text, re.M)
     return dict(line.split("==") for line in re.findall('"([^" ]+==[^" ]+)', listing[1])) if listing else {}
@@ -93,7 +93,7 @@ def test_nothing_known_is_zero_and_all_of_both_locks_was_asked_about(project, se
     assert {"tabulate", "iniconfig"} <= poetry.keys()
     if project.conda:
         assert {"idna", "certifi", "msgpack"} <= pinned(project).keys()
-        without = int(re.search(r"Not covered: (\d+) packages? of conda's that hold no Python distribution", shown)[1])
+        without = int(re.search(r"Not covered: (\d+) packages? of conda's without a Python distribution", shown)[1])
         owners = {item["package"] for item in data(project)["asked"] if item["owner"] == "conda"}
         assert without == len(project.locked_by_conda().keys() - owners) > 0
         assert "python" in data(project)["not_covered"] and "msgpack-python" in owners

@@ -105,7 +105,7 @@ def test_what_nox_installs_is_what_pyproject_toml_asks_for_and_all_by_hash(group
 
 
 def test_a_file_of_hashes_that_is_behind_is_seen(tmp_path):
-    """The twin: another version, a package that is gone, and one whose hashes are."""
+    """The negative control: another version, a package that is gone, and one whose hashes are."""
     for file in (pins.REPOSITORY / pins.REQUIREMENTS).glob("*.txt"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     mirror = tmp_path / "mirror.txt"

@@ -34,7 +34,7 @@ PIN = '[dependency-groups]\nconda = ["NumPy==2.0"]\n'
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A project with both locks for this machine, in which conda holds numpy."""
+    """A project with both locks for this machine, in which conda installs numpy."""
     folder = projects.project(tmp_path / "project", conda=True, pyproject=PIN)
     projects.conda_lock(folder, {this_machine(): CONDA})
     projects.poetry_lock(folder, POETRY)
@@ -102,14 +102,14 @@ def test_who_needs_whom_is_in_the_sbom(folder):
     assert graph["ice"] == {"pandas", "idna", "debian"}
 
 
-def test_what_the_pins_need_beyond_what_conda_holds_is_in_the_sbom(tmp_path):
+def test_what_the_pins_need_beyond_what_conda_installs_is_in_the_sbom(tmp_path):
     here = f"sys_platform == 'linux' and platform_machine == '{platform.machine()}'"
     elsewhere = "sys_platform == 'darwin' and platform_machine == 'arm64'"
     packages = {"floe": {}, "brine": {"groups": ["main", "conda"]}, "torch": {"groups": ["conda"]}, "numpy": {}}
     for number, (pins, expected) in enumerate(
         [
             (["torch==2.0", f"NumPy==2.0 ; {here}"], {"floe", "brine"}),
-            # the negative controls: what conda holds is conda's; what it holds on another platform is Poetry's on this one
+            # the negative controls: what conda installs is conda's; what it installs on another platform is Poetry's on this one
             (["torch==2.0", f"NumPy==2.0 ; {here}", "brine==2.0"], {"floe"}),
             (["torch==2.0", f"NumPy==2.0 ; {here}", f"brine==2.0 ; {elsewhere}"], {"floe", "brine"}),
         ]

@@ -112,13 +112,13 @@ def test_on_a_terminal_the_message_stands_last_and_dockers_log_is_in_the_file_th
 
 
 def test_without_our_part_nobody_says_it(project):
-    """The twin."""
+    """The negative control."""
     edit(project, ".couplet/host/docker-build.sh", '    [ "$show" = docker ] || message >&2\n', "")
     assert "cannot both be had" not in on_terminal(project, "env-update")[1]
 
 
 def test_what_is_exported_as_files_is_asked_for_no_id(render, tmp_path, monkeypatch):
-    """As `make sbom` does; the twin: an image is asked for its own."""
+    """As `make sbom` does; the negative control: an image is asked for its own."""
     monkeypatch.setenv("PATH", engine(tmp_path / "bin", "", 0))
     for words in (["--output", "type=local,dest=report"], ["--tag", "x"]):
         command = [".couplet/host/docker-build.sh", "--quiet", "--target", "sbom", *words]
@@ -235,7 +235,7 @@ def test_a_lock_that_cannot_be_made_says_why_on_the_screen_and_one_that_can_says
     assert code == 2 and message.startswith("\n\nERROR: Poetry could not lock pyproject.toml"), screen
     assert "no-such-distribution-anywhere" in message and f"then run `make env-update`.\n{THEN}make: ***" in message, message
     assert "did not complete" not in screen and "--mount" not in screen
-    # the twin
+    # the negative control
     edit(project, "pyproject.toml", '"no-such-distribution-anywhere"', '"six"')
     code, screen = on_terminal(project, "env-update")
     assert code == 0 and "ERROR" not in screen

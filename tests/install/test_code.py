@@ -118,7 +118,7 @@ def test_what_a_pattern_names_is_looked_for_up_to_the_first_folder_of_any_name(p
 
 @pytest.mark.parametrize("packages", ["", 'packages = [{ include = "ice" }]\n'])
 def test_what_is_no_package_gets_a_path_and_nothing_else(tmp_path, packages):
-    """No wheel is made, and uv is not started; the twin: a package has one, and this uv is none."""
+    """No wheel is made, and uv is not started; the negative control: a package has one, and this uv is none."""
     prefix = tmp_path / "prefix"
     (prefix / "lib/python3.13/site-packages").mkdir(parents=True)
     bare = write(tmp_path / "app", f"[tool.poetry]\npackage-mode = false\n{packages}", [])

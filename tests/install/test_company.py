@@ -176,14 +176,14 @@ def test_a_wrong_password_is_an_error_that_does_not_say_it(project, company, tmp
 
 
 def test_a_ca_that_is_not_known_is_named(project, company, tmp_path):
-    """The twin of the certificate: the public bundle alone does not do."""
+    """The negative control of the certificate: the public bundle alone does not do."""
     environment = home(tmp_path / "home", written("in .netrc", company), company)
     environment["SSL_CERT_FILE"] = os.environ.get("SSL_CERT_FILE", "")
     shown = project.make("env-update", fails=True, **environment).output
     assert re.search("certificate|SSL", shown), shown[-3000:]
 
 
-@pytest.mark.parametrize("mode", [",mode=0444", ""], ids=["for all to read", "the twin"])
+@pytest.mark.parametrize("mode", [",mode=0444", ""], ids=["for all to read", "the negative control"])
 def test_apt_knows_a_ca_that_it_may_read(render, company, tmp_path, mode):
     """Where Debian comes by https, from a base image of one's own: apt reads the certificates as a user of its own."""
     project = render(**SMALL, environment="poetry")
@@ -210,7 +210,7 @@ LEAKS = {
 
 @pytest.mark.parametrize("way", LEAKS)
 def test_a_dockerfile_that_leaks_is_seen(project, company, tmp_path, way):
-    """The twin of the search, by the same scripts."""
+    """The negative control of the search, by the same scripts."""
     instructions, where = LEAKS[way]
     # a password of its own: the builder will know it from now on
     other = gate.Gate(company.address, company.authority, "ada", f"o/{token_hex(8)}&", "tk-other")
@@ -254,7 +254,7 @@ def test_a_proxys_password_is_in_no_record_of_the_build(project, company):
     assert leaks.named(done.stdout.encode(), secrets) == []
     assert leaks.in_image(image, secrets).found == []
     container.docker("image", "rm", "--force", image)
-    # the twin, as it would be without the secret; its record comes after the other one's
+    # the negative control, as it would be without the secret; its record comes after the other one's
     password = token_hex(8)
     given = f"HTTPS_PROXY=http://ada:{password}@proxy.example.org:3128"
     container.docker("buildx", "build", "--build-arg", given, "-", stdin="FROM scratch\nLABEL proxied=yes\n")
@@ -367,7 +367,7 @@ def test_a_further_index_may_have_what_is_locked_in_another_form(render, sources
         assert done.returncode == 0, done.stdout[-3000:]
         code = "import brine, floe; print(floe.whose, brine.whose)"
         assert container.run(project.runtime, f"{project.prefix}/bin/python", "-c", code) == "main further\n"
-        # the twin: uv as it is by itself, with these before the main one
+        # the negative control: uv as it is by itself, with these before the main one
         edit(
             project,
             ".couplet/couplet/network.py",
@@ -404,7 +404,7 @@ def test_a_source_of_poetrys_is_asked_for_its_own_packages_alone(render, sources
         code = "import brine, floe, frazil; print(floe.whose, brine.whose, frazil.whose)"
         shown = container.run(project.runtime, f"{project.prefix}/bin/python", "-c", code)
         assert shown == "main further source\n"
-        # the twin: were it asked for the others too
+        # the negative control: were it asked for the others too
         lock(project, hashes, own | {"floe": f"{address}/source"})
         done = build(project, {"PIP_CONFIG_FILE": str(pip)}, *words)
         assert done.returncode and "Hash mismatch for `floe==2.0`" in done.stdout, done.stdout[-3000:]
@@ -426,7 +426,7 @@ def test_without_an_index_of_ones_own_pips_default_is_asked_first(sources, image
 
 @pytest.mark.parametrize("way", ["in the addresses", "in .netrc"])
 def test_a_container_of_dev_gets_the_settings_and_keeps_none(small, copy_of, company, tmp_path, way):
-    """`make shell`, for programs: what Poetry and conda fetch inside comes from the company. The twin: without its settings neither gets anything."""
+    """`make shell`, for programs: what Poetry and conda fetch inside comes from the company. The negative control: without its settings neither gets anything."""
     project = copy_of(small)
     project.make("build-dev")
     try:

@@ -168,7 +168,7 @@ def test_an_engine_that_is_killed_in_a_build(second, project):
 
 
 def test_an_engine_that_is_killed_is_a_riddle_without_our_words(second, project):
-    """The twin of the above."""
+    """The negative control of the above."""
     edit(project, ".couplet/host/docker-build.sh", '    explain "$@" >&2\n', "    :\n")
     touch(project, ".couplet/couplet/install/conda.py")
     make = Make(project, "build")
@@ -251,7 +251,7 @@ def test_a_disk_that_is_full_in_a_step(second, cached, left):
     assert named or (left < 1_000_000 and FULL in said), said[-3000:]
     assert (cached.locks(), second.image(cached.runtime)) == (locks, image)
     if left > 1_000_000:
-        # the twin: without our own words it is pip's broken connection
+        # the negative control: without our own words it is pip's broken connection
         edit(cached, ".couplet/couplet/errors.py", "LITTLE_ROOM = 1_000_000_000", "LITTLE_ROOM = 0")
         assert "MB left" not in cached.make("build", fails=True).output
         edit(cached, ".couplet/couplet/errors.py", "LITTLE_ROOM = 0", "LITTLE_ROOM = 1_000_000_000")
@@ -276,7 +276,7 @@ def test_a_disk_that_is_full_in_the_export(second, cached):
     make = f'cd "$1" && exec make --no-print-directory IMAGE={cached.images} build'
     with Session([*second.inside, "sh", "-c", make, "sh", str(cached.path)]) as terminal:
         assert FULL in re.sub(r"\s+", " ", terminal.until(r"Error \d"))
-    # the twin: without our own words it is a path in BuildKit's
+    # the negative control: without our own words it is a path in BuildKit's
     script = cached.path / ".couplet/host/docker-build.sh"
     whole = script.read_text()
     assert whole.count('    explain "$@" >&2\n') == 1
@@ -314,7 +314,7 @@ def test_what_a_killed_build_left_mounted_is_let_go_before_a_start(second, cache
     make.until("install-conda")
     second.kill()
     make.end()
-    assert mounted(second) != [], "the twin: without settle they stay"
+    assert mounted(second) != [], "the negative control: without settle they stay"
     assert "damaged" not in second.settle() and mounted(second) == []
     second.start()
     # what was built before is there as it was

@@ -136,7 +136,7 @@ def test_a_full_disk_in_the_build_is_named(small, mirror, environment, tmp_path)
     done = fetch(small, tmp_path, environment, "--tmpfs", "/var/cache/conda:size=16k")
     assert done.code == 1 and "does not fit on the disk" in done.output and "make docker-prune" in done.output, done.output
     assert "Traceback" not in done.output
-    assert fetch(small, tmp_path, environment, "--tmpfs", "/var/cache/conda:size=16m").code == 0, "the twin"
+    assert fetch(small, tmp_path, environment, "--tmpfs", "/var/cache/conda:size=16m").code == 0, "the negative control"
 
 
 def test_what_was_read_of_a_package_is_kept_and_half_of_that_is_none(small, mirror, environment, tmp_path):
@@ -179,7 +179,7 @@ def test_an_index_that_is_silent_for_a_while_is_waited_for(project, sources, tmp
 
     done = built("patient", 33)
     assert done.returncode == 0, done.stdout[-3000:]
-    # the twin, whose pip.conf says how long
+    # the negative control, whose pip.conf says how long
     done = built("not", 5, "timeout = 1.5\n")
     assert done.returncode, done.stdout[-3000:]
     assert "timed out" in done.stdout and "`timeout = 300` under [global] in pip.conf" in done.stdout, done.stdout[-3000:]

@@ -53,10 +53,10 @@ def test_each_index_is_asked_for_its_own_packages_with_its_own_password(tmp_path
     assert pypi.by_index([mine])[0].variables == {}
 
 
-def test_what_conda_holds_is_not_installed_again_and_must_be_the_same_version():
+def test_what_conda_installs_is_not_installed_again_and_must_be_the_same_version():
     conda = {"numpy": Distribution("numpy", "2.0", "numpy")}
     assert [p.name for p in pypi.without_condas([locked("numpy", "2.0.0"), locked("a")], conda)] == ["a"]
-    with pytest.raises(UserError, match=r"numpy: conda holds 2.0 \(package numpy\), poetry.lock 2.1"):
+    with pytest.raises(UserError, match=r"numpy: conda installs 2.0 \(package numpy\), poetry.lock has 2.1"):
         pypi.without_condas([locked("numpy", "2.1")], conda)
 
 
@@ -195,7 +195,7 @@ def test_tools_are_written_for_their_group_as_packages_are(tmp_path, monkeypatch
 
 
 def test_uv_is_told_of_names_and_hashes_and_of_nothing_else(tmp_path):
-    """What a package needs stands in poetry.lock, or conda holds it: uv must not add it, which might lie over conda's."""
+    """What a package needs is in poetry.lock, or conda installs it: uv must not add it, which might lie over conda's."""
     uv, said = tmp_path / "uv", tmp_path / "said"
     uv.write_text(
         f'#!/bin/sh\nprintf "%s\\n" "$@" > {said}\nwhile [ "$1" != --requirements ]; do shift; done\ncat "$2" >> {said}\n'

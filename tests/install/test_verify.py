@@ -98,11 +98,11 @@ DAMAGE = {
     ),
     "a distribution that no lock names": (
         lambda f: distribution(site(f), "stray", "1.0"),
-        "stray: 1.0 is installed and stands in no lock",
+        "stray: 1.0 is installed and is in no lock",
     ),
     "a package for Windows, installed on Linux": (
         lambda f: distribution(site(f), "pywin32", "1"),
-        "pywin32: 1 is installed and stands in no lock",
+        "pywin32: 1 is installed and is in no lock",
     ),
     "two locks that disagree": (
         lambda f: poetry_lock(f / "locks", ("numpy", "2.5", "main", ""), ("pandas", "3.0", "main", "")),

@@ -48,21 +48,21 @@ BROKEN = {
 }
 
 
-def past_the_doors(project: Project) -> tuple[str, ...]:
+def past_the_entry_points(project: Project) -> tuple[str, ...]:
     """Options without which `docker run` would activate before the kernel starts, and hide what kernel.json lacks."""
     return ("--env", "NO_ACTIVATE=1", *(() if project.conda else ("--env", "VIRTUAL_ENV=")))
 
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_kernel_is_seen(with_kernel, case):
-    """The twin of the first test and of the next."""
+    """The negative control of the first test and of the next."""
     file = f"{with_kernel.kernel['prefix']}/share/jupyter/kernels/{with_kernel.kernel['name']}/kernel.json"
     with derived(with_kernel.runtime, f"USER root\nRUN {BROKEN[case]} {file}") as image:
-        assert checks.kernel(image, with_kernel, *past_the_doors(with_kernel))
+        assert checks.kernel(image, with_kernel, *past_the_entry_points(with_kernel))
 
 
-def test_the_kernel_lacks_nothing_that_the_doors_bring(with_kernel):
-    assert checks.kernel(with_kernel.runtime, with_kernel, *past_the_doors(with_kernel)) == []
+def test_the_kernel_lacks_nothing_that_the_entry_points_set(with_kernel):
+    assert checks.kernel(with_kernel.runtime, with_kernel, *past_the_entry_points(with_kernel)) == []
 
 
 def test_the_example_notebook_runs(with_kernel, copy_of):
@@ -165,7 +165,7 @@ print(json.dumps(told))
 def test_the_kernels_life(scripted, kind):
     """It sees activate.d's variables, imports the project, is interrupted and goes on, is killed and starts again.
 
-    It is started past the doors, so that what it knows is what kernel.json tells it.
+    It is started without the entry points, so that what it knows is what kernel.json tells it.
     """
     bare = ("--env", "NO_ACTIVATE=1", "--entrypoint", f"{scripted.prefix}/bin/python", "--env", "HOME=/tmp")
     command = ("-c", LIFE, scripted.kernel["name"], scripted.package)
@@ -175,7 +175,7 @@ def test_the_kernels_life(scripted, kind):
     assert told == {
         "variable": units, "project": "44", "interrupted": "KeyboardInterrupt", "goes on": "42", "restarted": units,
     }  # fmt: skip
-    # the twin: ipykernel's own kernel, which knows nothing of the activation
+    # the negative control: ipykernel's own kernel, which knows nothing of the activation
     if kind == "runtime":
         told = json.loads(container.run(scripted.runtime, "-c", LIFE, "python3", scripted.package, options=bare))
         assert (told["variable"], told["restarted"]) == ("None", "None")
@@ -212,7 +212,7 @@ def test_the_kernel_can_be_registered_as_python3_under_another_prefix(with_kerne
     code = "from jupyter_client.kernelspec import KernelSpecManager as M; print(M().get_kernel_spec('python3').resource_dir)"
     found = container.run(elsewhere.runtime, "python", "-c", code).strip()
     assert found == "/opt/saturncloud/share/jupyter/kernels/python3"
-    # the twin: the environment's own python3, a file of conda's, is as it was
+    # the negative control: the environment's own python3, a file of conda's, is as it was
     found = container.run(elsewhere.runtime, "python", "-c", code, options=("--env", "JUPYTER_PATH=")).strip()
     assert found == f"{elsewhere.prefix}/share/jupyter/kernels/python3"
     digest = ("sha256sum", f"{found}/kernel.json")

@@ -117,7 +117,7 @@ def test_of_many_platforms_it_is_the_digest_of_them_all(poetry, prefix):
     # a single image becomes an index with one platform
     container.docker("buildx", "imagetools", "create", "--tag", f"{prefix}/{image}", source)
     whole = digest(f"{prefix}/{image}")
-    assert whole != single, "the twin: the registry has an index now"
+    assert whole != single, "the negative control: the registry has an index now"
     poetry.make("pin-images", REGISTRY=prefix)
     assert f"@{whole}\n" in (poetry.path / LOCK).read_text()
     assert build(poetry, REGISTRY=prefix).code == 0
@@ -146,7 +146,7 @@ def test_build_and_bake_take_both_and_the_label_names_it(small, copy_of, prefix)
     assert prefix not in shown
 
 
-def test_the_bill_names_the_digest(small, copy_of, prefix):
+def test_the_sbom_names_the_digest(small, copy_of, prefix):
     project = copy_of(small)
     found = {}
     for number in (1, 2):

@@ -225,7 +225,7 @@ run(main)
 """
 
 
-def test_an_error_is_the_last_word_while_other_requests_are_under_way(project):
+def test_an_error_ends_it_while_other_requests_are_under_way(project):
     """They would bring the interpreter down when it ends ("Fatal Python error", code 134): run() ends it at once."""
     folder = asked(project, Conda({}))
     command = [sys.executable, "-c", ENDS, str(folder.path), "http://localhost:1/conda"]

@@ -89,7 +89,7 @@ def test_what_has_no_solution_names_the_file_and_the_line(project):
         ("dependencies:\n", "environment.dev.yml: `dependencies` lists nothing. Take environment.dev.yml out."),
         ("- gdb\n", "environment.dev.yml has no keys"),
         ("dependencies:\n  - pip:\n    - click\n", "environment.dev.yml, line 2: pip: asks for click"),
-        ("dependencies:\n  - click>>8\n", "environment.dev.yml, line 2: `click>>8` is no spec"),
+        ("dependencies:\n  - click>>8\n", "environment.dev.yml, line 2: `click>>8` is not a spec"),
         (
             "variables:\n  A: b\n",
             "environment.dev.yml, line 1: `variables` would do nothing here. Both images set the same ones",
@@ -154,7 +154,7 @@ def test_the_file_counts_when_it_comes_changes_and_goes(project):
     assert not fits()
     ask_dev(project)
     code, lines = stamp.check(project.path)
-    assert code == 1 and lines[0].startswith("conda-dev-linux-64.lock is of an environment.dev.yml that is gone.")
+    assert code == 1 and lines[0].startswith("conda-dev-linux-64.lock belongs to an environment.dev.yml that is gone.")
     assert not fits()
     assert command.to_delete(project.path, [conda_lock.file_name(subdir) for subdir in BOTH]) == [
         "conda-dev-linux-64.lock",

@@ -162,7 +162,7 @@ ALLOWED = ["^3.9", "~3.11", "3.11.*", "*", ">=3.9,<4", "~2.7 || ^3.8", "3.11.9",
 FORBIDDEN = {
     "~3.10": "pyproject.toml has python = ~3.10.",
     "^3.12": "pyproject.toml has python = ^3.12.",
-    "3.11": "pyproject.toml has python = 3.11 (3.11.0 is meant by that; 3.11.* is any).",
+    "3.11": "pyproject.toml has python = 3.11 (that means 3.11.0 alone; 3.11.* means any).",
     "three": "python is three, which is no range of versions",
     "": "python is empty, which is no range of versions",
 }
@@ -170,7 +170,7 @@ OF_THE_STANDARD = {
     "~=3.10": "",
     ">=3.11,!=3.11.3": "",
     "==3.11.*": "",
-    "==3.11": "requires-python = ==3.11 (==3.11.0 is meant by that; ==3.11.* is any).",
+    "==3.11": "requires-python = ==3.11 (that means ==3.11.0 alone; ==3.11.* means any).",
     ">=3.12": "requires-python = >=3.12.",
     "^3.11": "requires-python is ^3.11, which is no range of versions (>=3.12,<3.13 is one).",
     "3.11": "requires-python is 3.11, which is no range of versions",
@@ -256,7 +256,7 @@ REFUSED = {
     "Python as a table": (OLD.replace('"^3.11"', '{ version = "^3.11" }'), "pyproject.toml, [tool.poetry.dependencies]: python is {'version': '^3.11'}, which Poetry ignores. Example: python = \"^3.11\""),
     "Python as a number": (OLD.replace('"^3.11"', "3.11"), "tool.poetry.dependencies.python has another form"),
     # where dependencies come from
-    "git": (f'{NEW}dependencies = ["r @ git+https://github.com/o/r.git@main"]\n', "r comes from a git repository, which no hash can vouch for.\nBuild a wheel"),
+    "git": (f'{NEW}dependencies = ["r @ git+https://github.com/o/r.git@main"]\n', "r comes from a git repository, which no hash covers.\nBuild a wheel"),
     "git, in the old form": (f'{OLD}r = {{ git = "https://github.com/o/r.git", branch = "main" }}\n', "r comes from a git repository"),
     "git as one of several": (f'{OLD}lib = [{{ version = "^1", python = "<3.12" }}, {{ git = "https://x/y.git", python = ">=3.12" }}]\n', "lib comes from a git repository"),
     "a folder": (f'{NEW}dependencies = ["r @ ./r"]\n', PATH),

@@ -65,14 +65,14 @@ def test_old_locks_do_not_hide_the_reason(project):
 
 
 REFUSED = {
-    "no spec": ("dependencies:\n  - click>>8\n", "line 2: `click>>8` is no spec that conda can read"),
-    "an operator alone": ("dependencies:\n  - python\n  - numpy >\n", "line 3: `numpy >` is no spec"),
+    "no spec": ("dependencies:\n  - click>>8\n", "line 2: `click>>8` is not a spec that conda can read"),
+    "an operator alone": ("dependencies:\n  - python\n  - numpy >\n", "line 3: `numpy >` is not a spec"),
     "pip's section": ("dependencies:\n  - pip:\n    - tqdm>=4\n    - six\n", "line 2: pip: asks for tqdm>=4, six. What comes from PyPI is Poetry's:\nwrite it into"),
     "pip's section with the project": ("dependencies:\n  - pip:\n    - -e .\n", "line 2: pip: asks for -e .. What comes from PyPI is Poetry's:\nthe project itself is installed anyway.\nThen take the section out"),
-    "pip's section with a file": ("dependencies:\n  - pip:\n    - -r a.txt\n", "the lines of that file are meant: write them into"),
+    "pip's section with a file": ("dependencies:\n  - pip:\n    - -r a.txt\n", "write the lines of that file into"),
     "pip's section with nothing": ("dependencies:\n  - pip:\n", "asks for nothing"),
     "conda-lock's selector": ("dependencies:\n  - sel(linux): scipy\n", "line 2: `sel(linux): scipy` is not known here. For one system alone, write `- scipy  # [linux]`"),
-    "another selector": ("dependencies:\n  - numpy  # [lin]\n", "line 2: `# [lin]` is no selector"),
+    "another selector": ("dependencies:\n  - numpy  # [lin]\n", "line 2: `# [lin]` is not a selector"),
     "a table": ("dependencies:\n  - numpy: 1\n", "line 2: `numpy: 1` is no dependency. Write `- numpy=1`"),
     "an empty item": ("dependencies:\n  - numpy\n  -\n", "line 3: an empty item is no dependency"),
     "a number": ("dependencies:\n  - 3\n", "line 2: `3` is no dependency"),
@@ -161,10 +161,10 @@ HELD = {"idna": {"linux-64": ("3.11", "idna")}, "msgpack": {"linux-64": ("1.1", 
 
 def test_a_conflict_with_conda_names_who_wants_what():
     said = explain.against_conda(TRANSITIVE, "ice", HELD)
-    assert "requests 2.20.0 asks for idna (>=2.5,<2.8); conda's package idna holds idna 3.11" in said
+    assert "requests 2.20.0 asks for idna (>=2.5,<2.8); conda's package idna has idna 3.11" in said
     assert "Two ways out" in said and "- environment.yml: ask for" in said
     direct = explain.against_conda("Because ice depends on msgpack (>=2), it fails.", "Ice", HELD)
-    assert "pyproject.toml asks for msgpack (>=2); conda's package msgpack-python holds msgpack 1.1" in direct
+    assert "pyproject.toml asks for msgpack (>=2); conda's package msgpack-python has msgpack 1.1" in direct
 
 
 def test_a_conflict_without_conda_blames_nobody():

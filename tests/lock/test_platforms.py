@@ -150,7 +150,7 @@ def test_poetry_follows_conda_on_each_platform(locked):
 
 
 def test_a_lock_that_mixes_platforms_up_is_seen(project):
-    """The twin: the two versions of scipy exchanged in the pins, then in poetry.lock (which has a third, for other platforms)."""
+    """The negative control: the two versions of scipy exchanged in the pins, then in poetry.lock (which has a third, for other platforms)."""
     exchange = {"1.17.1": "1.16.3", "1.16.3": "1.17.1"}
     for file, pattern in (("pyproject.toml", r"(?<=scipy==)[\d.]+"), ("poetry.lock", r'(?<=name = "scipy"\nversion = ")[\d.]+')):
         path = project.path / file
@@ -175,7 +175,9 @@ def test_a_platform_given_up_loses_its_lock_and_one_taken_up_gets_one(project):
     everything = entries(project)
     asked_for(project, ["linux-64", "linux-aarch64"])
     asked = check(project)
-    assert asked.returncode == 1 and "conda-osx-arm64.lock is of a platform that the project does not lock for" in asked.stderr
+    assert (
+        asked.returncode == 1 and "conda-osx-arm64.lock belongs to a platform that the project does not lock for" in asked.stderr
+    )
     project.make("env-update")
     assert not (project.path / "conda-osx-arm64.lock").exists() and check(project).returncode == 0
     assert entries(project) == {name: everything[name] for name in ("linux-64", "linux-aarch64")}
@@ -205,7 +207,7 @@ def test_a_machine_of_another_platform_is_told_what_to_do(project):
     assert "conda: solving" not in shown
 
 
-# --- what moves ------------------------------------------------------------------------------------
+# --- what changes version ------------------------------------------------------------------------------------
 
 
 def test_a_named_package_moves_on_all_platforms_and_then_nothing_changes(project):

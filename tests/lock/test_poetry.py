@@ -156,7 +156,7 @@ def test_a_package_is_exempt_by_its_name_and_no_other(folder):
     assert folder.versions() == {"lib": "2.0", "other": "1.0"}
 
 
-def test_the_age_of_what_conda_holds_is_condas_affair(folder):
+def test_the_age_of_what_conda_installs_is_condas_affair(folder):
     """Its pin has to be met whatever the index says of the upload. The negative control: nobody holds it."""
     folder.ask("lib==2.0", min_release_age="7d")
     with pytest.raises(UserError, match="Poetry could not lock"):

@@ -67,16 +67,16 @@ def test_what_the_build_would_make_from_source_is_told_with_the_way_out(tmp_path
     )
     pythons = {LINUX: PYTHON, MAC: PYTHON}
     assert wheels.notes(packages, pythons, {"conda-holds": {LINUX, MAC}}, conda=True) == [
-        "ice 1 has no wheel for this Python (linux-64, osx-arm64): the build makes it from source, with no compiler.",
+        "ice 1 has no wheel for this Python (linux-64, osx-arm64): the build makes it from source, without a compiler.",
         "  If it needs one: raise its lower bound in pyproject.toml and run `make env-update PKG=ice`, "
         "or take it from conda (environment.yml).",
-        "mac 1 has no wheel for this Python (linux-64): the build makes it from source, with no compiler.",
+        "mac 1 has no wheel for this Python (linux-64): the build makes it from source, without a compiler.",
         "  If it needs one: raise its lower bound in pyproject.toml and run `make env-update PKG=mac`, "
         "or take it from conda (environment.yml).",
     ]
     # where conda has it on one platform alone, the other wants a wheel; and without conda there is no such way out
     told = wheels.notes(packages, pythons, {"conda-holds": {MAC}}, conda=False)
-    assert "conda-holds 1 has no wheel for this Python (linux-64): the build makes it from source, with no compiler." in told
+    assert "conda-holds 1 has no wheel for this Python (linux-64): the build makes it from source, without a compiler." in told
     assert not any("take it from conda" in line for line in told)
 
 

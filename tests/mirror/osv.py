@@ -1,7 +1,7 @@
 """An OSV service: `POST /v1/querybatch` and `GET /v1/vulns/ID` as OSV's API has them, over advisories that a test makes up.
 
 In the form of OSV's schema 1.6. It evaluates `versions` and the ranges of kind ECOSYSTEM as PEP 440 orders versions,
-answers `{}` where nothing is known, in pages where a test says how long they are, and refuses what OSV refuses. It knows
+answers `{}` for a package without a known vulnerability, in pages where a test says how long they are, and refuses what OSV refuses. It knows
 nothing of other ecosystems, commits, or `query`.
 """
 

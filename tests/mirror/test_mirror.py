@@ -140,7 +140,7 @@ def test_a_release_that_cannot_be_had_leaves_apts_sources_as_they_were() -> None
     assert {path: path.read_bytes() for folder in folders for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("kind", ["an engine's", "the twin: without an address of its own"])
+@pytest.mark.parametrize("kind", ["an engine's", "the negative control: without an address of its own"])
 def test_a_bridge_keeps_its_address_when_a_container_ends(on: Engine, kind: str) -> None:
     """Or the other containers' connections time out, now and then, as long as they remember the old one."""
     # making a bridge needs root, which only who has made a private engine is known to be; and an engine of the user's own is on none of ours
@@ -177,7 +177,7 @@ def test_the_private_engines_cache_has_its_bound(on: Engine) -> None:
     assert kept and kept[-1] in {"30GiB", "30GB", "27.94GiB"}, shown
 
 
-@pytest.mark.parametrize("kind", ["with", "the twin: without"])
+@pytest.mark.parametrize("kind", ["with", "the negative control: without"])
 def test_what_a_dead_engine_left_mounted_is_unmounted(on: Engine, tmp_path: Path, kind: str) -> None:
     """A deletion would go through it; tests/install/test_engine_faults.py has the real thing, in a namespace of its own."""
     # mounting needs root, which only who has made a private engine is known to be; and no other engine's data is ours to unmount

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,22 @@ def test_every_target_of_make_exists(projects):
     assert prose.unknown("a page", words, known, "target") == ["a page: biuld: no such target", "a page: tset: no such target"]
 
 
+def helped(project: Path) -> list[str]:
+    """Return what `make help` prints, line by line."""
+    command = ["make", "--no-print-directory", "help"]
+    return subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_make_help_lists_every_target_and_shows_no_variable(projects, tmp_path):
+    for project in projects.values():
+        shown = helped(project)
+        assert {line.split()[0] for line in shown} == targets(project) - {"locks"}
+        assert [line for line in shown if "$" in line or len(line.split()) < 3] == []
+    # the negative control
+    (tmp_path / "Makefile").write_text((projects["defaults"] / "Makefile").read_text() + "more: ## make more of $(IMAGE)\n")
+    assert [line for line in helped(tmp_path) if "$(IMAGE)" in line]
+
+
 def test_every_target_is_in_the_guide(projects):
     guide = prose.make_targets((template.REPOSITORY / "docs/guide.md").read_text())
     for project in projects.values():
@@ -97,6 +114,31 @@ def test_every_session_of_nox_exists():
     # the negative control
     words = prose.sessions("`nox -s lint test -- -k x`")
     assert prose.unknown("a page", words, known, "session") == ["a page: test: no such session"]
+
+
+NOT_HERE = {
+    "tests/soak.json": "`nox -s soak` writes it",
+    "tests/test_import.py": "adopting writes it",
+    "scripts/update.sh": "of 0.x, which the crossing looks for",
+}
+
+
+def missing_files(name: str, page: str, projects: dict[str, Path]) -> list[str]:
+    """Return a line for each file that a page names and neither this repository nor a project has. Upgrading names those of 0.x."""
+    folders = [template.REPOSITORY, template.REPOSITORY / name / "..", *projects.values()]
+    named = {word for word in prose.files(page) if name != "docs/upgrading.md" or not word.startswith(("docker/", "scripts/"))}
+    there = {word for word in named if any((folder / word).exists() for folder in folders)}
+    return prose.unknown(name, named, {*there, *NOT_HERE}, "file")
+
+
+def test_every_file_exists(projects):
+    pages = {name: text for name, text in prose.pages().items() if name != "CHANGELOG.md"}
+    assert sum(len(prose.files(text)) for text in pages.values()) > 80
+    assert [line for name, text in pages.items() for line in missing_files(name, text, projects)] == []
+    # the negative control
+    page = "`tests/files.toml`, `.couplet/host/smoke.sh`, `.couplet/smoke.sh` and `docker/a.py`"
+    told = ["a page: .couplet/smoke.sh: no such file", "a page: docker/a.py: no such file"]
+    assert missing_files("a page", page, projects) == told
 
 
 # --- what README shows -----------------------------------------------------------------------------

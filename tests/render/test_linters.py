@@ -1,6 +1,6 @@
 """Rendered repository: every linter and schema that its files have, over a cover of all pairs of choices.
 
-Each linter sees each different file once, and each has its twin: a fault planted in the same file is found.
+Each linter sees each different file once, and each has its negative control: a fault planted in the same file is found.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def schema(name: str, *options: str) -> Linter:
     return command("check-jsonschema", "--builtin-schema", f"vendor.{name}", *options)
 
 
-def house_style(project: Path, files: list[str]) -> str:
+def editorconfig_style(project: Path, files: list[str]) -> str:
     """Are the files as the project's own .editorconfig has it?"""
     problems = []
     for name in files:
@@ -107,7 +107,7 @@ LINTERS: dict[str, tuple[list[str], Linter]] = {
     "Renovate schema": (["renovate.json"], schema("renovate")),
     "compose schema": (["compose.yaml"], schema("compose-spec")),
     "pre-commit": ([".pre-commit-config.yaml"], command("pre-commit", "validate-config")),
-    "house style": (["*", ".couplet/**/*", "src/**/*", "tests/*", "notebooks/*"], house_style),
+    "editorconfig": (["*", ".couplet/**/*", "src/**/*", "tests/*", "notebooks/*"], editorconfig_style),
     "make": (["Makefile"], targets),
 }
 """Name -> the files that it looks at, and the linter."""
@@ -129,7 +129,7 @@ def different(projects: list[Path], patterns: list[str]) -> list[tuple[Path, lis
 
 
 @pytest.mark.parametrize("name", LINTERS)
-def test_a_linter_is_content_with_every_pair_of_choices(covered, name):
+def test_a_linter_passes_every_pair_of_choices(covered, name):
     patterns, linter = LINTERS[name]
     batches = different([path for _, path in covered], patterns)
     assert batches, f"no project has any of {patterns}"
@@ -154,7 +154,7 @@ FAULTS = {
     "Renovate schema": ("renovate.json", '"enabled": false', '"enabled": "no"'),
     "compose schema": ("compose.yaml", "    image:", "    images:"),
     "pre-commit": (".pre-commit-config.yaml", "    rev: v6.0.0\n", ""),
-    "house style": (".couplet/host/report.sh", "set -eu\n", "set -eu\nif true; then\n\ttrue\nfi\n"),
+    "editorconfig": (".couplet/host/report.sh", "set -eu\n", "set -eu\nif true; then\n\ttrue\nfi\n"),
     "make": ("Makefile", "build-dev: locks ##", "build-dev: locks nowhere ##"),
 }
 
@@ -256,7 +256,7 @@ def test_our_own_pipeline_discards_no_error():
         return [line for above, line in pairs if SILENCE.search(line) and not above.lstrip().startswith("#")]
 
     assert not [line for file in WATCHED for line in discarded((template.REPOSITORY / file).read_text())]
-    # the twin
+    # the negative control
     assert len(discarded("set -eu\nrm a 2> /dev/null\nrm b || true\nrm c || :\n# it may be gone\nrm d || true")) == 3
     assert not discarded("rm a || exit 1\nrm b || truth")
 
@@ -283,7 +283,7 @@ def with_hooks(tmp_path_factory):
 
 
 @pytest.mark.parametrize("hook", HOOK_FAULTS)
-def test_a_hook_of_our_own_is_content_and_sees_a_planted_fault(with_hooks, hook):
+def test_a_hook_of_our_own_passes_and_sees_a_planted_fault(with_hooks, hook):
     """What `nox -s lint` calls. mypy's hook takes the session lint, which the tests do not have."""
     copy, run = with_hooks
     done = run(hook)

@@ -105,7 +105,7 @@ def test_every_axis_is_a_question_with_choices(product):
 
 
 def test_a_question_that_nothing_reads_is_no_axis(tmp_path):
-    """The twin: so it would be missed above."""
+    """The negative control: so it would be missed above."""
     copy = template.snapshot(tmp_path / "template")
     with (copy / "questions/40_workflow.yml").open("a") as file:
         file.write("\nidle:\n  type: bool\n  default: false\n")
@@ -145,7 +145,7 @@ def edit(folder: Path, under: str, name: str, old: str, new: str, count: int = -
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_any_file_is_seen(tmp_path, product, fault):
-    """The twin of the product, on a cover of all pairs of choices."""
+    """The negative control of the product, on a cover of all pairs of choices."""
     copy = template.snapshot(tmp_path / "template")
     FAULTS[fault](copy / "template")
     assert census(Product(copy), table(), product.cover(NAME)).problems

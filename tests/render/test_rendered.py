@@ -208,6 +208,6 @@ def test_every_step_that_installs_has_the_same_secrets(rendered, variant):
     for file in rendered(variant).path.glob("Dockerfile*"):
         assert without_secrets(file.read_text()) == [], file.name
         for name in SECRETS:
-            # the twin: without one of them, in each step
+            # the negative control: without one of them, in each step
             text = re.sub(rf" *--mount=type=secret,id={name}\b(,uid=1000)?", "", file.read_text())
             assert [names for _, names in without_secrets(text)] == [[name]] * len(without_secrets(text)) != [], file.name

@@ -52,7 +52,7 @@ def test_no_secret_comes_into_the_build_context(render, environment):
 
 @pytest.mark.parametrize("name", [".env", ".env.local", "src/sea_ice/.env", "report/docker.log", ".couplet/.new-locks-1/a"])
 def test_git_leaves_out_what_is_nobody_elses(render, name):
-    """The twin: the same without .gitignore."""
+    """The negative control: the same without .gitignore."""
     project = render(project_name="Sea Ice").path
     subprocess.run(["git", "init", "--quiet", "."], cwd=project, check=True)
     ask = ["git", "check-ignore", "--quiet", name]

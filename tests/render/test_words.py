@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.harness import prose, template
@@ -39,6 +42,30 @@ def test_no_gone_word_in_pages_and_questions():
     assert [line for name, text in texts.items() for line in prose.gone_words(name, text)] == []
 
 
+def in_python(file: Path) -> list[str]:
+    """Return a line for each gone word in a module's comments, docstrings and names."""
+    name, source = str(file.relative_to(template.REPOSITORY)), file.read_text()
+    return prose.gone_words(name, prose.said_in_python(source)) + prose.gone_words(name, prose.named_in_python(source))
+
+
+def test_no_gone_word_in_tests_and_tools(tmp_path, monkeypatch):
+    folders = [template.REPOSITORY / name for name in ("tests", "bench", "hooks")]
+    files = [template.REPOSITORY / "noxfile.py", *(file for folder in folders for file in folder.rglob("*.py"))]
+    assert len(files) > 150
+    assert [line for file in sorted(files) for line in in_python(file) if file != Path(prose.__file__)] == []
+    # the negative control
+    monkeypatch.setattr(template, "REPOSITORY", tmp_path)
+    (tmp_path / "a.py").write_text('def test_the_bill():\n    """The twin."""\n    proof = "a door"  # the house\n')
+    found = [line.split(": ")[:2] for line in in_python(tmp_path / "a.py")]
+    assert found == [["a.py:2", "twin"], ["a.py:3", "house"], ["a.py:1", "bill"]]
+
+
+def test_no_gone_word_in_messages():
+    page = re.sub(r"\{[^{}]*\}", "{}", (template.REPOSITORY / "docs/messages.md").read_text())  # in braces: names of the source
+    assert page.count("\n") > 500 and prose.gone_words("docs/messages.md", page) == []
+    assert prose.gone_words("a message", "error  {}: the last\n       word") != []  # the negative control
+
+
 @pytest.mark.parametrize("answers", VARIANTS.values(), ids=VARIANTS)
 def test_no_gone_word_in_a_rendered_project(render, answers):
     project = render(**answers).path
@@ -60,7 +87,7 @@ def test_no_gone_word_in_a_rendered_project(render, answers):
 
 EXAMPLES = {
     "bills?": "A bill of materials.", "proofs?|prov(?:e|es|en|ed|ing)": "The build Proves it.", "twins?": "It has a twin.",
-    "doors?": "Past every door.", "floor": "It is the floor.", "house": "In the same house.", "last word": "conda has the last\nword.",
+    "doors?": "Past every door.", "(?<!\\.)floor(?!\\.py)": "It is the floor.", "house": "In the same house.", "last words?": "conda has the last\nword.",
     "carr(?:y|ies|ied) (?:it|them|things) out": "Docker carries them out.", "h[oe]lds? fast|held fast": "How it is held fast.",
     "conda holds": "around what conda holds", "what moves?": "What moves, and what stays", "(?:is|are) content": "its check is content",
     "nothing is known": "Of 40 packages nothing is known.", "words of one's own": "a question in words of one's own",

@@ -58,7 +58,7 @@ def test_a_container_that_starts_and_ends_disturbs_no_page(sources, page):
 
 
 def test_in_this_machines_network_it_does(sources, page, monkeypatch):
-    """The twin: how the browser ran before, and runs where nobody may make a network of their own."""
+    """The negative control: how the browser ran before, and runs where nobody may make a network of their own."""
     monkeypatch.setattr(browser, "own_network", lambda: None)
     with pytest.raises(browser.Disturbed):
         asks_while_a_container_starts(page)

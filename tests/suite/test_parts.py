@@ -45,7 +45,7 @@ def test_the_parts_are_the_whole(whole):
     assert len(whole) > 200
     assert missing_or_twice(whole, found) == []
     assert all(found)
-    # the twins
+    # the negative controls
     assert missing_or_twice(whole, found[1:]) and missing_or_twice(whole, [*found, found[0]])
 
 
@@ -68,7 +68,7 @@ def spread(times: dict, count: int) -> tuple[list[float], list[set]]:
 def test_what_shares_a_build_stays_together_while_that_saves_time():
     quick = TIMES | {"tests": dict.fromkeys(NEEDS, 1.0)}
     assert spread(quick, 2) == ([70.0, 70.0], [{"default"}, {"plain"}])
-    # the twin: where the tests are what takes long, one build twice is the faster way
+    # the negative control: where the tests are what takes long, one build twice is the faster way
     slow = TIMES | {"tests": dict.fromkeys(NEEDS, 100.0)}
     loads, builds = spread(slow, 4)
     assert sum(map(len, builds)) > 2 and max(loads) < 1000 + 60
@@ -145,7 +145,7 @@ def note(name):
 """
 
 
-@pytest.mark.parametrize("mark", ["@pytest.mark.alone", "# the twin"])
+@pytest.mark.parametrize("mark", ["@pytest.mark.alone", "# the negative control"])
 def test_nothing_runs_beside_a_test_that_wants_to_be_alone(tmp_path, mark):
     (tmp_path / "test_beside.py").write_text(BESIDE.replace("MARK", mark))
     words = [word for name in ("parts", "summary", "workers") for word in ("-p", f"tests.harness.{name}")]
@@ -161,7 +161,7 @@ def test_nothing_runs_beside_a_test_that_wants_to_be_alone(tmp_path, mark):
         if one != other and began < end and start < ended
     }
     assert beside, "two processes were at work at once"
-    assert any("alone" in name for pair in beside for name in pair) == (mark == "# the twin")
+    assert any("alone" in name for pair in beside for name in pair) == (mark == "# the negative control")
 
 
 def test_the_summary_says_what_ran():
@@ -215,7 +215,7 @@ def test_what_shares_something_long_is_one_unit():
         "f": frozenset({"report"}),
     }
     assert together(workers.units(needs, shared)) == {frozenset("abcd"), frozenset("e"), frozenset("f")}
-    # the twin: were it long to make, it would keep them together
+    # the negative control: were it long to make, it would keep them together
     assert together(workers.units(needs, shared | {"report": 20.0})) == {frozenset("abcdef")}
 
 
@@ -243,7 +243,7 @@ def test_no_unit_is_half_of_the_suite(monkeypatch):
         return max(parts.seconds(tests, needs, times) for tests in together(workers.units(needs, times["shared"])))
 
     assert longest() < parts.seconds(needs, needs, times) / 2
-    # the twin: kept together by what each process makes, most tests are one unit
+    # the negative control: kept together by what each process makes, most tests are one unit
     monkeypatch.setattr(workers, "EACH", set())
     assert longest() > parts.seconds(needs, needs, times) / 2
 

@@ -14,7 +14,7 @@ def test_a_port_is_none_that_the_system_gives_away():
     first = int(ports.RANGE.read_text().split()[0])
     found = {ports.free() for _ in range(50)}
     assert max(found) < first and len(found) > 40
-    with socket.socket() as listener:  # the twin: what the system gives to who binds port 0
+    with socket.socket() as listener:  # the negative control: what the system gives to who binds port 0
         listener.bind(("127.0.0.1", 0))
         assert listener.getsockname()[1] >= first
 

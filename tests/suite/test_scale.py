@@ -17,7 +17,7 @@ def test_the_page_and_the_picture_are_what_the_script_makes():
     "measure", ["fleet_cold", "fleet_from_cache", "fleet_pull", "fleet_edit_second", "pull_image_bytes", "cache_bytes"]
 )
 def test_another_figure_is_another_page(measure):
-    """The twin: none of the figures is only decoration."""
+    """The negative control: none of the figures is only decoration."""
     of = scale.measured()
     assert scale.page(scale.PAGE.read_text(), {**of, measure: 3 * of[measure]}) != scale.PAGE.read_text()
 

@@ -16,7 +16,7 @@ def line(**vertex) -> str:
     return json.dumps({"vertexes": [{"digest": vertex["name"], **vertex}]})
 
 
-def test_a_step_is_what_its_last_words_say_of_it() -> None:
+def test_a_step_is_read_from_the_end_of_its_output() -> None:
     lines = [
         "what a script said",
         line(name=RUN, started="2026-01-01T00:00:02.5Z"),

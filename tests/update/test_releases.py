@@ -118,7 +118,7 @@ def test_each_release_has_landed_and_they_are_in_order():
 
 
 def test_a_commit_that_has_not_landed_is_seen(history):
-    """The twin: the made-up release is no ancestor."""
+    """The negative control: the made-up release is no ancestor."""
     with pytest.raises(subprocess.CalledProcessError):
         template.git(history, "merge-base", "--is-ancestor", MADE_UP, template.TAG)
 
@@ -400,7 +400,7 @@ def test_the_crossing_from_0_x_is_one_command_and_names_every_edit_in_what_was_t
     told = make_update(project, "report")
     assert told.returncode == 1 and all(f"git show HEAD:./{path}   (.couplet/" in told.stdout for path in edited)
     again = make_update(project)
-    names = told.stdout.partition("\nThis is said")[0]  # the build's own last word
+    names = told.stdout.partition("\nThis is said")[0]  # which the build prints last
     assert again.returncode == 1 and names in again.stdout and "not committed yet" in again.stdout
 
 
@@ -599,7 +599,7 @@ CARRIED = """licence:
 
 @pytest.mark.parametrize("carried", [True, False])
 def test_a_renamed_question_keeps_its_value_and_a_removed_one_is_seen(mutant, tmp_path, carried):
-    """The pattern of hooks/README.md, and its twin without the default that names the old question."""
+    """The pattern of hooks/README.md, and its negative control without the default that names the old question."""
 
     def change(repository: Path) -> None:
         file = repository / "questions/10_project.yml"
@@ -625,7 +625,7 @@ def test_a_renamed_question_keeps_its_value_and_a_removed_one_is_seen(mutant, tm
 
 
 def test_a_template_that_changes_the_line_above_the_pins_is_seen(mutant, tmp_path):
-    """The twin of locks that never conflict: the comment above `conda = []` has to stay as it is."""
+    """The negative control of locks that never conflict: the comment above `conda = []` has to stay as it is."""
     project = "template/pyproject.toml.jinja"
     comment = re.search(r"^.*\n(?=conda = \[\])", (template.REPOSITORY / project).read_text(), re.M).group()
     repository = mutant(lambda folder: update.replace(folder, project, comment, "# Another comment.\n"))
@@ -637,7 +637,7 @@ def test_a_template_that_changes_the_line_above_the_pins_is_seen(mutant, tmp_pat
 
 
 def test_a_file_that_is_not_updated_is_seen(history, tmp_path):
-    """The twin of the comparison with a fresh render: the old project is not the new one."""
+    """The negative control of the comparison with a fresh render: the old project is not the new one."""
     old = template.render(history, tmp_path / "old", {"project_name": "Sea Ice"}, MADE_UP)
     new = template.render(history, tmp_path / "new", {"project_name": "Sea Ice"})
     problems = update.differences(old, new)
@@ -724,12 +724,12 @@ def test_pre_commit_rejects_a_conflict_that_git_would_commit(conflicted):
     words = [str(hook), *hooks["check-merge-conflict"]["args"], "README.md"]
     done = subprocess.run(words, cwd=conflicted, capture_output=True, text=True)
     assert done.returncode == 1 and "README.md" in done.stdout
-    # the twin: without the argument the hook sees no merge and lets it pass
+    # the negative control: without the argument the hook sees no merge and lets it pass
     assert subprocess.run([words[0], words[-1]], cwd=conflicted, capture_output=True).returncode == 0
 
 
 def test_an_unreported_conflict_is_seen(conflicted):
-    """The twin of `unseen_markers`: once added, git reports the conflict no more."""
+    """The negative control of `unseen_markers`: once added, git reports the conflict no more."""
     assert update.unseen_markers(conflicted) == []
     template.git(conflicted, "add", "--all")
     assert update.conflicts(conflicted) == set()

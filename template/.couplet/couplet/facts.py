@@ -46,12 +46,12 @@ def pinned(project: Path) -> dict[str, tuple[str, str]]:
         found[entry[1]] = (entry[2], entry[3])
     wanted = base_images(project)
     problems = [
-        f"The Dockerfile asks for {image}, {LOCK} holds {found[name][0] if name in found else 'nothing'} for it ({name})."
+        f"The Dockerfile asks for {image} ({name}), and {LOCK} has {found[name][0] if name in found else 'nothing'} for it."
         for name, image in sorted(wanted.items())
         if found.get(name, ("",))[0] != image
     ]
     problems += [
-        f"{LOCK} holds {found[name][0]} as {name}, which the Dockerfile does not have, or has by digest itself."
+        f"{LOCK} has {found[name][0]} as {name}, which is not in the Dockerfile, or is pinned there already."
         for name in sorted(found.keys() - wanted.keys())
     ]
     if problems:

@@ -202,7 +202,7 @@ def tell(found: Report) -> None:
     advice = "The template no longer has these files, and git still does: bring over what you still need, then: git add --all"
     if any(path.startswith(OF_0) for path in found.deleted):
         advice += (
-            "\nWhat docker/ and scripts/ did, .couplet/ does, and nothing in it is yours to edit:"
+            "\n.couplet/ does what docker/ and scripts/ did, and you never edit it:"
             "\nwhat the image needs goes into the Dockerfile, what you type into the Makefile."
         )
     for heading, lines, then in (
@@ -266,7 +266,7 @@ def update(project: Path, options: list[str]) -> int:
         raise UserError("There was no update: the reason stands above.")
     found = report(project)
     if not found.changed and found.clean:
-        print("Nothing has changed: this is what the template makes of your answers.")
+        print("Nothing has changed: your files are up to date with the template.")
         return 0
     tell(found)
     if found.clean:
@@ -290,6 +290,6 @@ def main(arguments: list[str]) -> int | None:
         return update(project, given.options)
     elif not (found := report(project)).clean:
         tell(found)
-        print("\nThis is said until the deletions are in git's index: git add --all", file=sys.stderr)
+        print("\nThis message stays until the deletions are in git's index: git add --all", file=sys.stderr)
         return 1
     return 0

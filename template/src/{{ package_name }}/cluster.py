@@ -49,9 +49,9 @@ def connected(timeout: float = 30) -> Iterator[str]:
             yield f"{len(client.scheduler_info(n_workers=-1)['workers'])} workers of {address}"
         except KilledWorker as error:
             raise ClusterError(
-                f"{error.task} took {error.allowed_failures + 1} workers with it, each of {memory(client)}. Most often it needs more "
+                f"{error.task} ended {error.allowed_failures + 1} workers, each with {memory(client)}. Most often it needs more "
                 "memory than a worker has:\nmake the partitions smaller, or the workers bigger (make cluster WORKER_MEMORY=4g). "
-                "`docker compose logs worker` has the workers' last words."
+                "`docker compose logs worker` shows what they printed last."
             ) from error
 
 

@@ -11,7 +11,7 @@ conda() {
                     . /opt/activation/static.sh
                     export ACTIVATED_PREFIX="$ENV_PREFIX" ;;
                 *)
-                    echo "conda activate $2: this image holds one environment, ${ENV_PREFIX##*/} ($ENV_PREFIX)." >&2
+                    echo "conda activate $2: this image has one environment, ${ENV_PREFIX##*/} ($ENV_PREFIX)." >&2
                     return 1 ;;
             esac ;;
         *)

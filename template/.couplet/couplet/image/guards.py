@@ -14,22 +14,22 @@ import couplet
 from couplet.formats import records
 
 CONDAS = """[externally-managed]
-Error=This environment is conda's and Poetry's, and made from their locks; pip would change it
- behind their backs. Instead:
+Error=This environment is conda's and Poetry's, made from their locks, which would not have
+ what pip changes. Instead:
 
      poetry add PACKAGE    from PyPI: into pyproject.toml, poetry.lock and this environment
      conda install PACKAGE only tries it; to keep it, name it in environment.yml
 
- and then, outside of the container, `make env-update`. To try something that is gone with the
- container: python -m venv --system-site-packages /tmp/try && /tmp/try/bin/pip install PACKAGE
+ and then, outside of the container, `make env-update`. To try something until the container
+ ends: python -m venv --system-site-packages /tmp/try && /tmp/try/bin/pip install PACKAGE
 """
 POETRYS = """[externally-managed]
 Error=The environment is Poetry's, and made from poetry.lock; this pip belongs to another Python. Instead:
 
      poetry add PACKAGE    into pyproject.toml, poetry.lock and this environment
 
- and then, outside of the container, `make env-update`. To try something that is gone with the
- container: pip install --target /tmp/try PACKAGE, and PYTHONPATH=/tmp/try python
+ and then, outside of the container, `make env-update`. To try something until the container
+ ends: pip install --target /tmp/try PACKAGE, and PYTHONPATH=/tmp/try python
 """
 POETRY_PLUGIN = (
     "__init__.py",

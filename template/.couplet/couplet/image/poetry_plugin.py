@@ -34,7 +34,7 @@ def leave_to_conda(operations: list[Any], conda: dict[str, Distribution]) -> lis
             wanted = target.version.to_string()
             if not same_version(wanted, mine.version):
                 lines.append(
-                    f"{package.name} stays at {mine.version}, as conda's package {mine.owner} holds it; poetry.lock says {wanted}"
+                    f"{package.name} stays at {mine.version}, which conda's package {mine.owner} installed; poetry.lock has {wanted}"
                 )
         operation.skip("it is conda's")
     return lines

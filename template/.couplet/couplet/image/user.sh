@@ -22,7 +22,7 @@ if [ -z "${USER-}" ] || [ "${HOME:-/}" = / ] || ! [ -w "$HOME" ]; then
             fi
         fi
         if [ "$_asked" != / ] && [ "$_asked" != "$_home" ]; then
-            echo "HOME=$_asked cannot be written in by user $_uid: HOME is $HOME instead." >&2
+            echo "User $_uid cannot write in HOME=$_asked: HOME is $HOME instead." >&2
         fi
     fi
     USER=${USER:-${_name:-user$_uid}}

@@ -234,7 +234,7 @@ def sort_out(
             quiet.append({**entry, "reason": valid[0].reason, "until": valid[0].until.isoformat()})
         else:
             counts.append(entry)
-            over = "{0.id} of {0.package} was ignored until {0.until}, which is over ({0.reason})"
+            over = "{0.id} of {0.package} was ignored until {0.until}, which is past ({0.reason})"
             notes += [over.format(rule) for rule in rules]
     unused = (rule for rule in ignored if rule not in used)
     notes += [f"{r.id} of {r.package} is ignored and not found: take it out of [{TABLE}]" for r in unused]
@@ -267,7 +267,7 @@ def text(data: Mapping[str, Any], without: Sequence[str]) -> str:
     lines += [f"Not covered: {name} {why}." for name, why in data["not_covered"].items() if name not in without]
     if without:
         shown = ", ".join(without[:6]) + (", …" if len(without) > 6 else "")
-        of_conda = f"{plural(len(without), 'package')} of conda's that hold no Python distribution"
+        of_conda = f"{plural(len(without), 'package')} of conda's without a Python distribution"
         lines.append(f"Not covered: {of_conda} ({shown}).")
     return "\n".join(lines) + "\n"
 

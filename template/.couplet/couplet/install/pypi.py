@@ -47,8 +47,7 @@ def requirement(package: Locked) -> str:
     if kind in ("git", "directory", "file"):
         where = "a git repository" if kind == "git" else "a path of some machine"
         raise UserError(
-            f"poetry.lock: {package.name} comes from {where}, which no hash can vouch for: "
-            "`make env-update` says what to do instead."
+            f"poetry.lock: {package.name} comes from {where}, which no hash covers: `make env-update` says what to do instead."
         )
     if not package.hashes:
         raise UserError(f"poetry.lock: {package.name} {package.version} has no hashes. Run `make env-update ALL=1`.")
@@ -87,7 +86,7 @@ def without_condas(packages: Iterable[Locked], conda: dict[str, Distribution]) -
     """
     packages = list(packages)
     differing = [
-        f"  {package.name}: conda holds {held.version} (package {held.owner}), poetry.lock {package.version}"
+        f"  {package.name}: conda installs {held.version} (package {held.owner}), poetry.lock has {package.version}"
         for package in packages
         if (held := conda.get(package.name)) and not same_version(held.version, package.version)
     ]

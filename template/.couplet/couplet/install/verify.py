@@ -129,7 +129,7 @@ def poetry_differences(prefix: Path, lock: Path, groups: Iterable[str], besides:
         if name in locked and not same_version(locked[name], distribution.version):
             found.append(f"{name}: poetry.lock says {locked[name]}, installed is {distribution.version}")
         elif name not in locked and distribution.owner is None and name not in allowed:
-            found.append(f"{name}: {distribution.version} is installed and stands in no lock")
+            found.append(f"{name}: {distribution.version} is installed and is in no lock")
     return sorted(found)
 
 
@@ -171,7 +171,7 @@ def verify(locks: Path, groups: list[str], prefix: Path, besides: Iterable[str] 
         if changed:
             advice += (
                 "\nA file that changes again in the next build: a step of the Dockerfile or a package's post-link script "
-                "writes it, or two packages hold it."
+                "writes it, or two packages contain it."
             )
         raise UserError(f"the environment is not what the locks say.\n{text}{advice}")
     what = "both locks" if conda else "poetry.lock"

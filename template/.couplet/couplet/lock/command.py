@@ -41,14 +41,14 @@ REPODATA = Path("/var/cache/conda/repodata")
 def check_names(update: set[str], known: set[str], files: str) -> None:
     """Refuse names to update that no lock holds (all normalised)."""
     if unknown := sorted(update - known):
-        raise UserError(f"PKG: the locks hold no {', '.join(unknown)}. Add it to {files}, then run `make env-update`.")
+        raise UserError(f"PKG: {', '.join(unknown)}: not in the locks. Add it to {files}, then run `make env-update`.")
 
 
 def check_python(document: dict[str, Any], locked: Locked) -> None:
     """Refuse a pyproject.toml (its old form too) that does not allow the Python that conda's lock holds."""
     for platform, records in locked.items():
         if "python" not in records:
-            raise UserError(f"environment.yml asks for no Python. {NAME_PYTHON}")
+            raise UserError(f"environment.yml does not list Python. {NAME_PYTHON}")
         check_version(document, records["python"].version, "environment.yml", platform)
 
 
@@ -69,7 +69,7 @@ def check_version(document: dict[str, Any], version: str, where: str, platform: 
             text = f"pyproject.toml: {key} is {wanted or 'empty'}, which is no range of versions (>=3.12,<3.13 is one)."
             raise UserError(text) from None
         if not allowed:
-            exact = f" ({wanted}.0 is meant by that; {wanted}.* is any)" if re.fullmatch(r"(==\s*)?\d+\.\d+", wanted) else ""
+            exact = f" (that means {wanted}.0 alone; {wanted}.* means any)" if re.fullmatch(r"(==\s*)?\d+\.\d+", wanted) else ""
             raise UserError(
                 f"{where} gives Python {version} ({platform}), and pyproject.toml has {key} = {wanted}{exact}.\n"
                 "Change one of the two, then run `make env-update`."

@@ -78,7 +78,7 @@ class Cooldown(NamedTuple):
         if re.search(r"uploaded after the cutoff|due to solver\.min-release-age", said):
             lines.append(
                 f"{WHERE}: min-release-age leaves out what was published in the last {days} days.\n"
-                'Wait, ask for an older version, or let a package in by its name: min-release-age-exclude = ["name"].'
+                'Wait, ask for an older version, or exempt a package by its name: min-release-age-exclude = ["name"].'
             )
         if index := re.search(r"has no timestamp|no upload times: (.*)", said):
             who = f"The index {index[1]}" if index[1] else "The channel"

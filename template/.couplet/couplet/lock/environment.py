@@ -29,34 +29,34 @@ REFUSED = {
     "pip_repositories": "An index for Poetry is [[tool.poetry.source]] in pyproject.toml.",
 }
 """Keys that other tools know, and the way out."""
-PLACEHOLDER = (r"\{[%{]|\$[{\w]", "has a variable in it, and nothing takes its place here: write the value.")
+PLACEHOLDER = (r"\{[%{]|\$[{\w]", "has a variable in it, which nothing here replaces: write its value.")
 HINTS = (
     PLACEHOLDER,
     (r"^-", "is an option of conda's or pip's, which means nothing here."),
-    (r";", "has a marker, as pip has them. For one system alone, write a comment behind it: `# [linux]`."),
+    (r";", "has a marker of pip's. For one system alone, write a comment after it: `# [linux]`."),
     (
         r"\[(.*,)?\s*(?!(version|build|build_number|md5|sha256|license)\b)\w+\s*=",
-        "has what would be ignored in brackets. Known there are version, build, build_number, md5, sha256 and license; a channel "
-        "stands in front: `channel::name`.",
+        "has a key in brackets that would be ignored. Known keys are version, build, build_number, md5, sha256 and license; a channel "
+        "goes before it: `channel::name`.",
     ),
-    (r"\[[\w ,.-]+\]", "asks for extras, which are PyPI's: it goes into `dependencies` in pyproject.toml."),
+    (r"\[[\w ,.-]+\]", "asks for extras, which only PyPI's packages have: it goes into `dependencies` in pyproject.toml."),
     (r"://|^[./~]|\.(conda|tar\.bz2)$", "is an archive's address. Name its channel under `channels`, and the package here."),
     (
         r"^[^=<>!~\[ ]*:",
-        "has one colon. A version stands behind `=` (`name=1.0`), a channel in front of two colons (`channel::name`).",
+        "has one colon. A version goes after `=` (`name=1.0`), a channel before two colons (`channel::name`).",
     ),
 )
 """What rattler would read otherwise than it is meant, or not at all, and the way out. Of several the first is said."""
 PIP = (
     (
         r"(-r|--requirement|-c|--constraint)\b",
-        "the lines of that file are meant: write them into `dependencies` in pyproject.toml.",
+        "write the lines of that file into `dependencies` in pyproject.toml.",
     ),
     (r"-(-trusted|-pre|-no-|-only|-prefer|-use)", "options of pip mean nothing to Poetry."),
     (r"(-e\s*|--editable[ =]\s*)?[.](\[.*)?$", "the project itself is installed anyway."),
     (
         r".*\b(git|hg|svn|bzr)\+|(-e|--editable)\b|[./~]|.*\bfile:",
-        "no hash vouches for a repository or a folder: publish a wheel of it.",
+        "no hash covers a repository or a folder: publish a wheel of it.",
     ),
     (r"-", "an index is [[tool.poetry.source]] in pyproject.toml."),
     ("", "write it into `dependencies` in pyproject.toml."),
@@ -161,8 +161,8 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
     found = SELECTOR.search(written)
     selector = (found[1] or found[2] or "") if found else ""
     if selector not in ("", *KNOWN, "win", "win64"):
-        way = "Take it out, or write the dependency once for each that holds."
-        refuse(line, f"`# [{selector}]` is no selector that is known here ({', '.join(KNOWN)}). {way}")
+        way = "Take it out, or write the dependency once for each of these."
+        refuse(line, f"`# [{selector}]` is not a selector that is known here ({', '.join(KNOWN)}). {way}")
     text = item.split(" #")[0].strip()
     channel, _, package = text.rpartition("::")
     if channel:
@@ -173,8 +173,8 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
     try:
         return Spec(text, line, MatchSpec(text, strict=False), selector)
     except InvalidMatchSpecError as error:
-        why = f"`{text}` is no spec that conda can read ({str(error).splitlines()[0]})."
-        refuse(line, f"{why}\nSome that are: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.")
+        why = f"`{text}` is not a spec that conda can read ({str(error).splitlines()[0]})."
+        refuse(line, f"{why}\nExamples: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.")
 
 
 def _channel(item: Any, line: int, written: str = "") -> str:
@@ -187,7 +187,7 @@ def _channel(item: Any, line: int, written: str = "") -> str:
     elif name == "defaults" and not written:
         why = "stands for several channels. Name one: `pkgs/main::name`."
     elif SELECTOR.search(written):
-        why = "has a selector behind it. A channel is for all platforms: take the comment out."
+        why = "has a selector after it. A channel is for all platforms: take the comment out."
     if why:
         refuse(line, f"`{name}` {why}")
     return name
@@ -223,7 +223,7 @@ def _variables(document: CommentedMap) -> dict[str, str]:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)) or "\n" in str(value):
             refuse(line, f"`{name}: {value}` is no text in one line. Write it in quotes.")
         if "'" in str(value):
-            refuse(line, f"`{name}: {value}` has an apostrophe, at which conda's activation breaks off.")
+            refuse(line, f"`{name}: {value}` has an apostrophe, which conda's activation cannot set.")
         found[name] = str(value if isinstance(value, str) else float(value) if isinstance(value, float) else int(value))
     return found
 

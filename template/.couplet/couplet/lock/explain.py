@@ -130,7 +130,7 @@ def against_conda(output: str, project: str, distributions: dict[str, dict[str, 
         for version, owner in sorted(set(distributions.get(name, {}).values())):
             if excludes(wanted, version):
                 asker = "pyproject.toml" if normalise(who) == normalise(project) else f"{who} {asked_by}".strip()
-                lines.append(f"  {asker} asks for {name} ({wanted}); conda's package {owner} holds {name} {version}")
+                lines.append(f"  {asker} asks for {name} ({wanted}); conda's package {owner} has {name} {version}")
     if not lines:
         return ""
     return (

@@ -41,7 +41,7 @@ ELSEWHERE = (
 )
 """Tables below [tool] that would change what is installed, if what reads them were here."""
 WHY = {
-    "git": "comes from a git repository, which no hash can vouch for.\nBuild a wheel of it and name that one's address "
+    "git": "comes from a git repository, which no hash covers.\nBuild a wheel of it and name that one's address "
     "in pyproject.toml (NAME @ https://…/NAME-1.0-py3-none-any.whl), or publish it to an index.",
     "path": "comes from a path of your machine, which the image does not have.\n"
     "Move its code into src/, or publish it to an index.",

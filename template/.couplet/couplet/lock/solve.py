@@ -160,7 +160,7 @@ class Solver:
             moving = {name for name in old if normalise(name) in update}
             goal = []
             if moving:
-                say(f"conda: solving for {subdir}: how far {', '.join(sorted(moving))} can go")
+                say(f"conda: solving for {subdir}: the newest possible {', '.join(sorted(moving))}")
                 free = await self.packages(subdir)
                 goal = [f"{name} =={free[name].version} {free[name].build}" for name in sorted(moving & free.keys())]
             specs = [spec for spec in self.environment.on(subdir) if spec.name in old]

@@ -138,7 +138,7 @@ def check(project: Path) -> tuple[int, list[str]]:
 
     given_up, gone = "a platform that the project does not lock for", f"an {DEV} that is gone"
     stale = [
-        f"{name} is of {gone if DEV not in inputs and name.startswith('conda-dev-') else given_up}. "
+        f"{name} belongs to {gone if DEV not in inputs and name.startswith('conda-dev-') else given_up}. "
         "Run `make env-update`: it deletes it."
         for name in others
     ]

@@ -47,7 +47,7 @@ def notes(packages: Iterable[Locked], pythons: Mapping[str, str], held: Mapping[
         ]
         if where:
             lines += [
-                f"{p.name} {p.version} has no wheel for this Python ({', '.join(where)}): the build makes it from source, with no compiler.",
+                f"{p.name} {p.version} has no wheel for this Python ({', '.join(where)}): the build makes it from source, without a compiler.",
                 f"  If it needs one: raise its lower bound in pyproject.toml and run `make env-update PKG={p.name}`"
                 + (", or take it from conda (environment.yml)." if conda else "."),
             ]
