@@ -135,7 +135,7 @@ REFUSED = {
     "a channel in brackets": ("- numpy[channel=bioconda]", "a channel goes before it: `channel::name`."),
     "a file in brackets": ("- numpy[fn=numpy-1-0.conda]", "has a key in brackets that would be ignored"),
     "a key that none knows, in brackets": ("- numpy[features=mkl]", "has a key in brackets that would be ignored"),
-    "a caret": ("- numpy ^1.26", "`numpy ^1.26` is not a spec that conda can read (unable to parse version spec: ^1.26).\nExamples: numpy, numpy>=2,<3"),
+    "a caret": ("- numpy ^1.26", "`numpy ^1.26` is not a spec that conda can read (unable to parse version spec: ^1.26).\nconda can read these: numpy, numpy>=2,<3"),
     "three equals signs": ("- numpy===1.26", "`numpy===1.26` is not a spec"),
     "no version behind it": ("- numpy==", "`numpy==` is not a spec"),
     "two names": ("- numpy, scipy", "`numpy, scipy` is not a spec"),

@@ -174,7 +174,7 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
         return Spec(text, line, MatchSpec(text, strict=False), selector)
     except InvalidMatchSpecError as error:
         why = f"`{text}` is not a spec that conda can read ({str(error).splitlines()[0]})."
-        refuse(line, f"{why}\nExamples: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.")
+        refuse(line, f"{why}\nconda can read these: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.")
 
 
 def _channel(item: Any, line: int, written: str = "") -> str:
