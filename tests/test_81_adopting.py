@@ -383,6 +383,17 @@ def test_no_byte_of_a_text_that_is_added_to_changes(theirs, source):
     assert now.count(b"\n") == now.count(b"\r\n") > 0
 
 
+def test_locks_that_gitignore_would_keep_out_of_git_are_named(theirs, source):
+    """The negative control are the likenesses that have no such line. `!` takes a file in again."""
+    Edit(".gitignore", "*.lock\n!/conda.lock\n").apply(theirs)
+    update.commit(theirs)
+    template.git(theirs, "rm", "--quiet", "--cached", "poetry.lock", "conda-linux-64.lock")
+    update.commit(theirs)
+    shown = adopting.to_look_at(adopting.adopt(theirs, source).stdout)
+    named = [line.split(",")[0] for line in shown if "belongs into git" in line]
+    assert named == [".gitignore:3:*.lock: matches conda-linux-64.lock and 1 more"]
+
+
 def test_an_environment_file_elsewhere_is_found(tmp_path, source):
     """Of several, none is taken unsaid."""
     folder = tmp_path / "eddy"

@@ -163,15 +163,12 @@ def bring(
         new.append("tests/test_import.py")
     repository.git("add", "--update")
     repository.git("add", "--force", "--", *new)
-    matched: dict[str, list[str]] = {}
-    for line in repository.git("check-ignore", "--verbose", "--no-index", "--", *new, check=False).splitlines():
-        pattern, name = line.split("\t")
-        if not pattern.split(":", 2)[2].startswith("!"):
-            matched.setdefault(pattern, []).append(name)
-    for pattern, names in matched.items():
-        others = f" and {len(names) - 1} more" if names[1:] else ""
+    for pattern, names in matched(repository, new).items():
+        repository.left.append(f"{pattern}: matches {some(names)} of the template, added by force now: make the line narrower")
+    locks = ["poetry.lock", "conda.lock", "conda-linux-64.lock"][: 3 if answers["environment"] == "conda-poetry" else 1]
+    for pattern, names in matched(repository, locks).items():
         repository.left.append(
-            f"{pattern}: matches {names[0]}{others} of the template, added by force now: make the line narrower"
+            f"{pattern}: matches {some(names)}, which belongs into git: take the line out, or make it narrower"
         )
     if not main:
         outside(repository, package)
@@ -194,19 +191,28 @@ def outside(repository: Repository, package: str) -> None:
 def shadowed(repository: Repository, before: set[str]) -> None:
     """List tracked files, but for `before`, that git would not know if they were new: the template's lines of .gitignore match them."""
     now = set(repository.git("ls-files", "-z", "--cached", "--ignored", "--exclude-standard").split("\0")) - before
+    for pattern, names in matched(repository, [name for name in now if not name.startswith(f"{ASIDE}/")]).items():
+        repository.left.append(
+            f".gitignore: the template's line `{pattern.split(':', 2)[2]}` matches {some(names)} of yours, so that git would not see "
+            "a new one: take the line out, or the files out of git"
+        )
+
+
+def matched(repository: Repository, names: list[str]) -> dict[str, list[str]]:
+    """Return {FILE:LINE:PATTERN of .gitignore: the names that it matches}, whether git knows them or not."""
     found: dict[str, list[str]] = {}
     for line in (
-        repository.git("check-ignore", "--verbose", "--no-index", "--", *sorted(now), check=False).splitlines() if now else ()
+        repository.git("check-ignore", "--verbose", "--no-index", "--", *sorted(names), check=False).splitlines() if names else ()
     ):
         pattern, name = line.split("\t")
-        if not name.startswith(f"{ASIDE}/"):
-            found.setdefault(pattern.split(":", 2)[2], []).append(name)
-    for pattern, names in found.items():
-        others = f" and {len(names) - 1} more" if names[1:] else ""
-        repository.left.append(
-            f".gitignore: the template's line `{pattern}` matches {names[0]}{others} of yours, so that git would not see a new one: "
-            "take the line out, or the files out of git"
-        )
+        if not pattern.split(":", 2)[2].startswith("!"):
+            found.setdefault(pattern, []).append(name)
+    return found
+
+
+def some(names: list[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    return f"{names[0]} and {len(names) - 1} more" if names[1:] else names[0]
 
 
 def setup_file(repository: Repository, name: str) -> str:
