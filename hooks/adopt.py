@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["copier==9.19.1", "packaging==26.3", "poetry-core==2.5.0", "ruamel.yaml==0.18.16", "tomlkit==0.15.2"]
+# dependencies = ["copier==9.19.1", "packaging==26.3", "poetry-core==2.5.0", "py-rattler==0.28.0", "ruamel.yaml==0.18.16", "tomlkit==0.15.2"]
 # ///
 """Bring a repository that has conda, Poetry or both already under the template.
 
@@ -22,10 +22,12 @@ from typing import Any
 import copier
 import tomlkit
 import yaml
-from adopting import answers, environment, files, layout, pyproject, state
+from adopting import answers, environment, files, layout, locking, pyproject, state
 from adopting.state import Refused, Repository
 from copier.errors import CopierError
 
+UNFORESEEN = (ValueError, KeyError, TypeError, AttributeError, subprocess.CalledProcessError)
+"""What the code of a conversion raises where a file has a form that nobody thought of."""
 HERE = Path(__file__).resolve().parents[1]
 
 
@@ -85,12 +87,15 @@ def convert(repository: Repository, rendered: Path, found: dict[str, Any]) -> No
 def adopt(wanted: argparse.Namespace) -> int:
     """Adopt the repository, print what was done and what is left, and return the exit code. Raises Refused."""
     repository = state.read(wanted.repository)
-    data = answers.derive(repository, layout.main_part(repository, layout.parts(repository)))
+    try:
+        data = answers.derive(repository, layout.main_part(repository, layout.parts(repository)))
+    except UNFORESEEN as error:
+        raise Refused(f"{wanted.repository}: this cannot be read: {type(error).__name__}: {error}") from error
     given = [pair.split("=", 1)[0] for pair in wanted.data]
     for pair in wanted.data:
         name, text = pair.split("=", 1)
         data[name] = text if name == "python_version" or not isinstance(data.get(name), bool | list) else yaml.safe_load(text)
-    answered = {"license": "pyproject.toml: no licence", "python_version": "Python 3."}
+    answered = {"license": "Private :: Do Not Upload", "python_version": "Python 3."}
     marks = tuple(answered[name] for name in given if name in answered)
     repository.left = [line for line in repository.left if not any(mark in line for mark in marks)]
     with tempfile.TemporaryDirectory() as folder:
@@ -106,8 +111,9 @@ def adopt(wanted: argparse.Namespace) -> int:
         trial = state.read(rehearsal)
         try:
             convert(trial, rendered, found)
-        except (ValueError, KeyError, TypeError, subprocess.CalledProcessError) as error:
+        except UNFORESEEN as error:
             raise Refused(f"{wanted.repository}: this cannot be converted: {type(error).__name__}: {error}") from error
+        refused = locking.refused(rehearsal, found["environment"] == "conda-poetry")
         before = repository.git("branch", "--show-current").strip() or repository.git("rev-parse", "HEAD").strip()
         repository.git("switch", "--quiet", "--create", "adopt")
         convert(repository, rendered, found)
@@ -119,12 +125,15 @@ def adopt(wanted: argparse.Namespace) -> int:
             )
     print("\nDone, on the branch adopt, nothing committed yet:")
     print(*(f"  {line}" for line in dict.fromkeys(repository.done)), sep="\n")
-    left = list(dict.fromkeys(repository.left))
+    stops = [f"{where}: `make env-update` refuses it: {what}" for where, _, what in (line.partition(": ") for line in refused)]
+    left = [*stops, *dict.fromkeys(repository.left)]
     if left:
         print("\nTo look at:")
         print(*(f"  {line}" for line in left), sep="\n")
+    first = f"settle the lines with `refuses` ({len(stops)}), then " if stops else ""
     print(
-        f"\nNext: git diff --cached --find-renames, then make env-update build test, then git commit.\nBack: git reset --hard && git switch {before} && git branch -D adopt"
+        f"\nNext: {first}git diff --cached --find-renames, then make env-update build test, then git add --all && git commit.\n"
+        f"Back: git reset --hard && git switch {before} && git branch -D adopt"
     )
     return 3 if left else 0
 

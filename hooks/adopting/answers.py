@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
+from packaging.licenses import canonicalize_license_expression
 from poetry.core.constraints.version import Version, parse_constraint
 
 from .layout import Part, setup_arguments
@@ -24,6 +26,7 @@ SPELT = {
     "mit": "MIT", "mit license": "MIT", "bsd-3-clause": "BSD-3-Clause", "proprietary": "Proprietary",
 }  # fmt: skip
 OFFERED = ("MIT", "BSD-3-Clause", "Apache-2.0", "Proprietary")
+AUTHOR = {"name": "author", "email": "author_email"}
 KERNELS = {"ipykernel", "jupyter", "jupyterlab", "notebook"}
 
 
@@ -46,16 +49,22 @@ def people(repository: Repository, key: str = "authors") -> list[dict[str, str]]
     return found
 
 
+def said_licence(repository: Repository) -> str:
+    """Return the licence as the repository has it, '' where it names none."""
+    said = repository.project.get("license") or repository.poetry.get("license") or setup_arguments(repository).get("license")
+    return str((said.get("text") if isinstance(said, dict) else said) or "").strip()
+
+
 def licence(repository: Repository) -> str:
     """Return the licence as an SPDX expression: from pyproject.toml, its classifiers, setup.py or the file; '' where none says it."""
-    said = repository.project.get("license") or repository.poetry.get("license") or setup_arguments(repository).get("license")
-    if isinstance(said, dict):
-        said = said.get("text")
-    if said and len(str(said)) < 80:
-        return SPELT.get(str(said).strip().lower(), str(said).strip())
-    for mark in repository.project.get("classifiers") or repository.poetry.get("classifiers") or ():
-        if str(mark).startswith("License ::"):
-            return {"Apache Software License": "Apache-2.0", "MIT License": "MIT"}.get(str(mark).split(" :: ")[-1], "")
+    setup = setup_arguments(repository)
+    said = said_licence(repository)
+    if said and len(said) < 80:
+        with contextlib.suppress(ValueError):
+            return str(SPELT.get(said.lower()) or canonicalize_license_expression(said))
+    for mark in repository.project.get("classifiers") or repository.poetry.get("classifiers") or setup.get("classifiers") or ():
+        if known := {"Apache Software License": "Apache-2.0", "MIT License": "MIT"}.get(str(mark).split(" :: ")[-1]):
+            return known
     text = "".join(repository.text(name) for name in repository.tracked if re.fullmatch(r"(LICEN[CS]E|COPYING)[^/]*", name))
     return next((name for name, pattern in LICENCES.items() if re.search(pattern, text)), "")
 
@@ -63,7 +72,8 @@ def licence(repository: Repository) -> str:
 def python(repository: Repository) -> str:
     """Return the Python to take: conda's pin, or else the lowest that pyproject.toml allows; the nearest that the template has."""
     pinned = re.search(r"3\.(\d+)", conda_names(repository).get("python", ""))
-    said = str(repository.project.get("requires-python") or repository.poetry.get("dependencies", {}).get("python") or "")
+    said = repository.project.get("requires-python") or repository.poetry.get("dependencies", {}).get("python")
+    said = str(said or setup_arguments(repository).get("python_requires") or "")
     if pinned:
         where, minor = repository.environment_file, int(pinned[1])
     elif said:
@@ -72,7 +82,8 @@ def python(repository: Repository) -> str:
         except ValueError as error:
             raise Refused(f"{repository.path}/pyproject.toml: python: {error}") from None
         within = [number for number in allowed if f"3.{number}" in PYTHONS]
-        where, minor = "pyproject.toml", (within or allowed or [11])[0]
+        where = "pyproject.toml" if repository.pyproject else "setup.py"
+        minor = (within or allowed or [11])[0]
     else:
         return "3.13"
     nearest = min(max(minor, 11), 14)
@@ -112,8 +123,10 @@ def derive(repository: Repository, main: Part | None) -> dict[str, Any]:
     )
     conda = conda_names(repository)
     files = "".join(repository.text(file) for file in ("Dockerfile", "postBuild"))
-    with_conda = repository.environment is not None or bool(re.search(r"\b(conda|mamba|micromamba|miniforge)\b", files))
-    authors = people(repository) or [{"name": str(setup["author"])} if setup.get("author") else {}]
+    tools = repository.pyproject.get("tool", {})
+    with_conda = repository.environment is not None or bool(repository.others or {"pixi", "conda-lock"} & set(tools))
+    with_conda = with_conda or bool(re.search(r"\b(conda|mamba|micromamba|miniforge)\b", files))
+    authors = people(repository) or [{word: str(setup[key]) for word, key in AUTHOR.items() if setup.get(key)}]
     found: dict[str, Any] = {
         "project_name": re.sub(r"[-_.]+", " ", name).strip().title() if re.fullmatch(r"[a-z0-9._-]+", name) else name,
         "package_name": package(main.name.split("/")[0] if main else name),
@@ -130,8 +143,10 @@ def derive(repository: Repository, main: Part | None) -> dict[str, Any]:
     if spdx:
         found["license"] = spdx if spdx in OFFERED else "Proprietary"
     else:
+        said = said_licence(repository)
+        why = f"`{said}` is no licence of SPDX's" if said else "no licence was found"
         repository.left.append(
-            'pyproject.toml: no licence was found, so it says `Private :: Do Not Upload`: write `license = "…"` if there is one'
+            f'pyproject.toml: {why}, so it says `Private :: Do Not Upload`: write `license = "…"` if there is one'
         )
     everything = set(conda) | declared(repository)
     found["kernel"] = bool(everything & KERNELS) or any(path.endswith(".ipynb") for path in repository.tracked)

@@ -42,7 +42,9 @@ def requirements(repository: Repository, lines: list[str], where: str) -> list[t
             Requirement(plain)
             found.append((plain, comment.strip()))
         except InvalidRequirement:
-            repository.left.append(f"{where}: `{plain}` is no requirement that Poetry can lock: see to it in pyproject.toml")
+            repository.left.append(
+                f"{where}: `{plain}` is no requirement that Poetry can lock, and was left out: see to it in pyproject.toml"
+            )
     return found
 
 
@@ -51,8 +53,8 @@ def pip_lines(repository: Repository) -> list[tuple[str, str]]:
     lines: list[str] = []
     for entry in (repository.environment or {}).get("dependencies") or ():
         section: Any = entry.get("pip") if isinstance(entry, dict) else None
-        for index, line in enumerate(section or ()):
-            notes = section.ca.items.get(index)
+        for index, line in enumerate([section] if isinstance(section, str) else section or ()):
+            notes = None if isinstance(section, str) else section.ca.items.get(index)
             lines.append(f"{line} {notes[0].value.splitlines()[0] if notes and notes[0] else ''}")
     return requirements(repository, lines, repository.environment_file)
 
@@ -101,10 +103,11 @@ def convert(repository: Repository, answers: dict[str, Any], kernel: str) -> str
     wanted = f"python={answers['python_version']}"
     for index in reversed(range(len(listed))):
         entry = listed[index]
-        if isinstance(entry, dict):
-            if "pip" in entry:
-                repository.done.append(f"{where}: what stood under pip: is in pyproject.toml")
+        if isinstance(entry, dict) and "pip" in entry:
+            repository.done.append(f"{where}: what stood under pip: is in pyproject.toml")
             drop(listed, index)
+        elif not isinstance(entry, str):
+            continue  # locking refuses it, with its line
         elif entry in gone:
             drop(listed, index)
         elif name_of(entry) == "python":
@@ -112,7 +115,8 @@ def convert(repository: Repository, answers: dict[str, Any], kernel: str) -> str
             listed[index] = entry if re.match(rf"{re.escape(wanted)}(\.|$)", re.sub(r"\s|=(?==)", "", entry)) else wanted
     if gone:
         repository.done.append(f"{where}: {', '.join(gone)} taken out: the template brings what it needs")
-    names = [name_of(entry) for entry in listed]
+    texts = [entry for entry in listed if isinstance(entry, str)]
+    names = [name_of(entry) for entry in texts]
     needed = [("python", wanted), ("pip", "pip")] + ([("ipykernel", f"ipykernel{kernel}")] if answers.get("kernel") else [])
     for name, entry in needed:
         if name not in names:
@@ -120,7 +124,7 @@ def convert(repository: Repository, answers: dict[str, Any], kernel: str) -> str
             listed.insert(0 if name == "python" or 0 in listed.ca.items else 1, entry)
             if repository.environment_file:
                 repository.done.append(f"{where}: {entry} added{', for the kernel' if name == 'ipykernel' else ''}")
-    built = [entry for entry in listed if re.fullmatch(r"[^=<>]+=[^=]+=[^=]+", entry) and "*" not in entry]
+    built = [entry for entry in texts if re.fullmatch(r"[^=<>[]+=[^=]+=[^=]+", entry) and "*" not in entry]
     if built:
         repository.left.append(
             f"{where}: {len(built)} entries name a build ({built[0]}), which conda may not have any more: leave names and bounds that you mean"

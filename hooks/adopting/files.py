@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .layout import Part
+from .layout import COMPUTED, Part, ini, setup_words
 from .state import ASIDE, Repository
 
 EXAMPLE = ("src/", "tests/", "notebooks/")
@@ -19,7 +19,29 @@ STALE = re.compile(
     r"\b(conda|mamba|micromamba|conda-lock) (env |create|install|activate|update|-)|\bconda-lock\b|\bpoetry (install|shell|run|add|lock)\b"
     r"|\bpip install\b|\bdocker (build|run)\b|\bsource activate\b|\bsetup\.py\b"
 )
-OWN = re.compile(r"^\s*(RUN\b.*\bapt(?:-get)? .*install.*|ENV .*|ENTRYPOINT .*|CMD .*|EXPOSE .*|VOLUME .*)$", re.M)
+OWN = re.compile(
+    r"^\s*(RUN\b.*\b(?:install|npm|yarn|curl|wget|git clone|useradd|adduser)\b.*|(?:ENV|ENTRYPOINT|CMD|EXPOSE|VOLUME|HEALTHCHECK|USER|LABEL) .*"
+    r"|(?:COPY|ADD) .*)$",
+    re.M | re.I,
+)
+NOT_OWN = re.compile(
+    r"(COPY|ADD) .*(--from=|\b(environment|requirements|pyproject|poetry|conda)[\w.-]*\.(ya?ml|txt|toml|lock)|entrypoint\.sh)",
+    re.I,
+)
+"""What COPY and ADD bring that the template's Dockerfile brings too."""
+CONVERTED = {
+    "name", "version", "description", "author", "author_email", "license", "url", "install_requires", "extras_require", "entry_points",
+    "python_requires", "py_modules", "classifiers", "keywords",
+}  # fmt: skip
+"""Words of setup() that have become some of pyproject.toml, where they are plain values."""
+MEANINGLESS = {
+    "packages", "package_dir", "package_data", "include_package_data", "zip_safe", "long_description", "long_description_content_type",
+    "setup_requires", "tests_require", "platforms", "license_files", "license_file", "test_suite", "download_url", "project_urls",
+}  # fmt: skip
+"""Words of setup() that say what the new layout says by itself, or nothing."""
+BUILT = ("Dockerfile", "Dockerfile.saturn", "compose.yaml", "compose.gpu.yaml")
+"""The template's own of the files that build or run images."""
+MAKEFILES = ("Makefile", "makefile", "GNUmakefile")
 TARGET = re.compile(r"^([A-Za-z0-9][\w.-]*)\s*:(?!=)", re.M)
 
 
@@ -38,7 +60,7 @@ def in_the_way(repository: Repository, rendered: Path) -> list[str]:
 def advice(repository: Repository, name: str, template: str) -> str:
     """Return what of a file that went aside has to be carried over."""
     theirs = repository.text(f"{ASIDE}/{name}")
-    if name == "Makefile":
+    if name in MAKEFILES:
         have = set(TARGET.findall(template))
         more = [target for target in dict.fromkeys(TARGET.findall(theirs)) if target not in have]
         return (
@@ -47,7 +69,7 @@ def advice(repository: Repository, name: str, template: str) -> str:
             else "all its targets have a namesake: see whether they do what yours did"
         )
     if name == "Dockerfile":
-        lines = [" ".join(line.split()) for line in OWN.findall(theirs.replace("\\\n", " "))]
+        lines = [" ".join(line.split()) for line in OWN.findall(theirs.replace("\\\n", " ")) if not NOT_OWN.match(line.strip())]
         lines = [line if len(line) < 90 else line[:87] + "..." for line in lines]
         what = f" ({'; '.join(lines)})" if lines else ""
         return f"what your image has of its own{what} goes into the stages runtime and dev, after their FROM lines"
@@ -91,6 +113,12 @@ def bring(
         repository.git("rm", "--quiet", name)
         repository.done.append(f"{name}: deleted, since it does not say what it was made of (git show HEAD:{name})")
     command = main_program(repository, main, programs, package)
+    for name in sorted(tracked & {*MAKEFILES} - {"Makefile"}):
+        # make would read it in the place of the template's
+        repository.move(name, f"{ASIDE}/{name}")
+        what = advice(repository, name, (rendered / "Makefile").read_text())
+        repository.left.append(f"{name}: Makefile takes its place; yours is {ASIDE}/{name}: {what}, then git rm it")
+    quiet = set(repository.git("ls-files", "-z", "--cached", "--ignored", "--exclude-standard").split("\0"))
     for name in rendered_files(rendered):
         if name.startswith(EXAMPLE) and (main or name != f"src/{package}/__init__.py"):
             continue
@@ -105,11 +133,10 @@ def bring(
         elif name in UNION and name in tracked:
             lines = repository.text(name).splitlines()
             more = [line for line in text.splitlines() if line and line not in lines]
-            repository.write(name, "\n".join([*lines, "", *more]) + "\n")
+            repository.append(name, "\n".join(["", *more]) + "\n")
             repository.done.append(f"{name}: yours, and the template's lines after them")
         elif name == "README.md" and name in tracked:
-            theirs = repository.text(name).rstrip("\n")
-            repository.write(name, f"{theirs}\n\n{text[text.index('## Start') :]}")
+            repository.append(name, "\n" + text[text.index("## Start") :])
             repository.done.append("README.md: yours, and the template's sections after it")
         elif name == ".editorconfig" and name in tracked:
             repository.done.append(".editorconfig: yours")
@@ -136,39 +163,131 @@ def bring(
         new.append("tests/test_import.py")
     repository.git("add", "--update")
     repository.git("add", "--force", "--", *new)
-    matched: dict[str, list[str]] = {}
-    for line in repository.git("check-ignore", "--verbose", "--no-index", "--", *new, check=False).splitlines():
+    for pattern, names in matched(repository, new).items():
+        repository.left.append(f"{pattern}: matches {some(names)} of the template, added by force now: make the line narrower")
+    locks = ["poetry.lock", "conda.lock", "conda-linux-64.lock"][: 3 if answers["environment"] == "conda-poetry" else 1]
+    for pattern, names in matched(repository, locks).items():
+        repository.left.append(
+            f"{pattern}: matches {some(names)}, which belongs into git: take the line out, or make it narrower"
+        )
+    if not main:
+        outside(repository, package)
+    shadowed(repository, {*quiet, *new})
+    look(repository, "renovate.json" in new)
+
+
+def outside(repository: Repository, package: str) -> None:
+    """List the code that is in no package, so that it stays where no image has it."""
+    beside = (f"{ASIDE}/", "src/", "tests/", "docs/", "setup.py", "noxfile.py")
+    stay = [name for name in repository.tracked if name.endswith(".py") and not name.startswith(beside)]
+    if stay:
+        others = f" and {len(stay) - 3} more" if stay[3:] else ""
+        repository.left.append(
+            f"src/{package}: new and empty, since no package was found (a folder with __init__.py). {', '.join(stay[:3])}{others} "
+            "stay where they are, where the image does not have them: git mv what it needs into it"
+        )
+
+
+def shadowed(repository: Repository, before: set[str]) -> None:
+    """List tracked files, but for `before`, that git would not know if they were new: the template's lines of .gitignore match them."""
+    now = set(repository.git("ls-files", "-z", "--cached", "--ignored", "--exclude-standard").split("\0")) - before
+    for pattern, names in matched(repository, [name for name in now if not name.startswith(f"{ASIDE}/")]).items():
+        repository.left.append(
+            f".gitignore: the template's line `{pattern.split(':', 2)[2]}` matches {some(names)} of yours, so that git would not see "
+            "a new one: take the line out, or the files out of git"
+        )
+
+
+def matched(repository: Repository, names: list[str]) -> dict[str, list[str]]:
+    """Return {FILE:LINE:PATTERN of .gitignore: the names that it matches}, whether git knows them or not."""
+    found: dict[str, list[str]] = {}
+    for line in (
+        repository.git("check-ignore", "--verbose", "--no-index", "--", *sorted(names), check=False).splitlines() if names else ()
+    ):
         pattern, name = line.split("\t")
         if not pattern.split(":", 2)[2].startswith("!"):
-            matched.setdefault(pattern, []).append(name)
-    for pattern, names in matched.items():
-        others = f" and {len(names) - 1} more" if names[1:] else ""
-        repository.left.append(
-            f"{pattern}: matches {names[0]}{others} of the template, added by force now: make the line narrower"
-        )
-    look(repository)
+            found.setdefault(pattern, []).append(name)
+    return found
 
 
-def look(repository: Repository) -> None:
-    """List what stays as it is and may speak of the old ways."""
+def some(names: list[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    return f"{names[0]} and {len(names) - 1} more" if names[1:] else names[0]
+
+
+def setup_file(repository: Repository, name: str) -> str:
+    """Return what has to be done about setup.py or setup.cfg."""
+    words = setup_words(repository).items()
+    rest = sorted(
+        word for word, value in words if word not in {*MEANINGLESS, "version"} and (value is COMPUTED or word not in CONVERTED)
+    )
+    what = (
+        f"pyproject.toml takes its place, but has nothing of {', '.join(rest)}: see to it"
+        if rest
+        else "pyproject.toml takes its place"
+    )
+    if name == "setup.py":
+        return f"{what}, then git rm it"
+    sections = [
+        one for one in ini(repository, name).sections() if one.split(".")[0] not in ("metadata", "options", "tool:pytest")
+    ]
+    others = f"take out [metadata] and [options]; other programs read [{'], ['.join(sections)}]" if sections else "git rm it"
+    return f"{what}, then {others}"
+
+
+def look(repository: Repository, renovate: bool) -> None:
+    """List what stays as it is and may speak of the old ways. `renovate`: whether the template's renovate.json has come in."""
+    told = {line.split(":")[0] for line in repository.left}
     for name in repository.tracked:
         if name.startswith(f"{ASIDE}/"):
             continue
-        theirs = repository.text(name) if re.search(r"\.(ya?ml|md|rst|py|cfg|json|sh|txt|toml)$|Dockerfile", name) else ""
+        theirs = repository.text(name) if re.search(r"\.(ya?ml|md|rst|py|cfg|json|sh|txt|toml|ini)$|Dockerfile", name) else ""
+        base = name.rpartition("/")[2]
         if name in ("setup.py", "setup.cfg"):
-            repository.left.append(f"{name}: pyproject.toml takes its place: see that nothing is missing there, then git rm it")
+            repository.left.append(f"{name}: {setup_file(repository, name)}")
+        elif name == "MANIFEST.in" or re.match(r"virtual-packages\.ya?ml$", name):
+            repository.left.append(f"{name}: nothing reads it any more: git rm it")
+        elif name in repository.others:
+            repository.left.append(
+                f"{name}: nothing reads it. What the image needs goes into environment.yml, what work in it needs into environment.dev.yml"
+            )
+        elif re.match(r"(uv|pdm|pixi|Pipfile)\.lock$", base):
+            repository.left.append(f"{name}: poetry.lock takes its place: git rm it")
+        elif (
+            re.match(r"(dev[-_])?(requirements|constraints)[\w.-]*\.(txt|in)$|(Pipfile|pixi\.toml)$", base)
+            or "requirements/" in name
+        ):
+            if name not in told:
+                repository.left.append(
+                    f"{name}: nothing reads it, and it is in no lock: what is missing goes into pyproject.toml"
+                )
         elif re.match(r"README|docs/|CONTRIBUTING", name):
             before = repository.git("show", f"HEAD:{name}", check=False).splitlines()
             for number, line in enumerate(before, 1):
                 if STALE.search(line):
                     repository.left.append(f"{name}:{number}: is this still true? {line.strip()[:90]}")
+            if (
+                "/" not in name
+                and name.startswith("README.")
+                and name != "README.md"
+                and "README.md" not in before_it(repository)
+            ):
+                repository.left.append(f"README.md: the template's, beside your {name}: keep one of them")
         elif name.startswith(".github/workflows/") and not (name.endswith(("/ci.yml", "/audit.yml"))):
-            if re.search(r"\b(conda|mamba|micromamba|poetry|pip install)\b", theirs):
+            if re.search(r"\b(conda|mamba|micromamba|poetry|pip install|tox|setup\.py|docker build)\b", theirs):
                 repository.left.append(f"{name}: installs by itself: have it run make (as ci.yml does), or git rm it")
-        elif name.startswith(".devcontainer/") or re.search(
-            r"(^|/)(Dockerfile[^/]*|[^/]*\.Dockerfile|docker-compose[^/]*\.ya?ml)$", name
+        elif name in ("tox.ini", "noxfile.py", "Procfile", "apt.txt") or re.match(
+            r"\.(readthedocs|travis|appveyor)\.ya?ml$", name
         ):
-            if name not in ("Dockerfile", "Dockerfile.saturn"):
-                repository.left.append(f"{name}: builds beside the template's Dockerfile: see whether it is still needed")
-        elif re.match(r"virtual-packages\.ya?ml$", name):
-            repository.left.append(f"{name}: nothing reads it any more: git rm it")
+            repository.left.append(f"{name}: what it installs is in no lock: have it run make, or git rm it")
+        elif renovate and re.match(r"\.github/(dependabot\.ya?ml|renovate\.json5?)$|\.renovaterc|renovate\.json5$", name):
+            repository.left.append(f"{name}: renovate.json came in beside it: keep one of them")
+        elif name not in BUILT and re.search(
+            r"^\.devcontainer/|(^|/)(Dockerfile[^/]*|[^/]*\.Dockerfile|(docker-)?compose[^/]*\.ya?ml)$", name
+        ):
+            repository.left.append(f"{name}: builds beside the template's Dockerfile: see whether it is still needed")
+
+
+def before_it(repository: Repository) -> list[str]:
+    """Return the files at the top of the last commit."""
+    return repository.git("ls-tree", "--name-only", "HEAD").splitlines()

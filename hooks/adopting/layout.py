@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import configparser
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
@@ -28,20 +31,62 @@ class Part:
         return f"src/{self.name}"
 
 
-def setup_arguments(repository: Repository) -> dict[str, object]:
-    """Return what setup.py hands to setup() as plain values; what it computes is not run, so it is not there."""
+COMPUTED = object()
+"""Stands for what setup.py computes: it is not run."""
+
+
+def setup_arguments(repository: Repository) -> dict[str, Any]:
+    """Return what setup.py hands to setup() and setup.cfg says, as plain values."""
+    return {name: value for name, value in setup_words(repository).items() if value is not COMPUTED}
+
+
+def setup_words(repository: Repository) -> dict[str, Any]:
+    """Return {keyword of setup(): its value, or COMPUTED}, from setup.py and from setup.cfg, which goes before it."""
     try:
         tree = ast.parse(repository.text("setup.py"))
     except SyntaxError:
-        return {}
-    found: dict[str, object] = {}
+        tree = ast.Module([], [])
+    found: dict[str, Any] = {}
+    constants = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "setup":
             for word in node.keywords:
+                value = constants.get(word.value.id, word.value) if isinstance(word.value, ast.Name) else word.value
                 try:
-                    found[word.arg or ""] = ast.literal_eval(word.value)
+                    found[word.arg or "**"] = ast.literal_eval(value)
                 except ValueError:
-                    continue
+                    found[word.arg or "**"] = COMPUTED
+    return found | declared_in_setup_cfg(repository)
+
+
+def ini(repository: Repository, name: str) -> configparser.ConfigParser:
+    """Return a file of the form of setup.cfg; what is none counts as empty."""
+    found = configparser.ConfigParser(interpolation=None, strict=False)
+    with contextlib.suppress(configparser.Error):
+        found.read_string(repository.text(name))
+    return found
+
+
+def declared_in_setup_cfg(repository: Repository) -> dict[str, Any]:
+    """Return what setup.cfg says instead of setup(), in the words of setup()."""
+    config = ini(repository, "setup.cfg")
+
+    def lines(text: str) -> list[str]:
+        return [line.strip() for line in text.splitlines() if line.strip()]
+
+    found: dict[str, Any] = {}
+    for section in ("metadata", "options"):
+        for key, value in config[section].items() if config.has_section(section) else ():
+            listed = key in ("install_requires", "py_modules", "classifiers", "setup_requires", "tests_require", "scripts")
+            computed = value.startswith(("attr:", "file:", "find:"))
+            found[key.replace("-", "_")] = COMPUTED if computed else lines(value) if listed else value.strip()
+    for section, key in (("options.extras_require", "extras_require"), ("options.entry_points", "entry_points")):
+        if config.has_section(section):
+            found[key] = {name: lines(value) for name, value in config[section].items()}
     return found
 
 
@@ -102,7 +147,7 @@ def move(repository: Repository, found: list[Part]) -> None:
         old = re.compile(rf"^(!?)/?{re.escape(part.at)}/")
         again = [old.sub(rf"\1/{part.goal}/", line) for line in lines if old.match(line)]
         if again:
-            repository.write(".gitignore", "\n".join([*lines, *again]) + "\n")
+            repository.append(".gitignore", "\n".join(again) + "\n")
             repository.done.append(f".gitignore: {', '.join(again)} added, for what was ignored in {part.at}/")
         if quiet:
             repository.done.append(f"{part.goal}: what git ignores in it moved too: {', '.join(sorted(quiet))}")
@@ -110,12 +155,16 @@ def move(repository: Repository, found: list[Part]) -> None:
             new = part.goal + path.removeprefix(part.at)
             if not repository.git("check-ignore", "--no-index", new, check=False):
                 repository.left.append(f"{new}: git ignored it as {path} and would not any more: add a line to .gitignore")
+        users = [part.goal + user.removeprefix(part.at) if user.startswith(f"{part.at}/") else user for user in users]
         repository.left += [f"{user}: speaks of {part.at}/, which is {part.goal}/ now" for user in users]
 
 
 def mentions(repository: Repository, folder: str) -> list[str]:
-    """Return FILE:LINE of each tracked line that speaks of a folder by a path: `folder/…`, quoted or not."""
-    shown = repository.git("grep", "-nIE", rf"(^|[^A-Za-z0-9_./-])(\./)?{re.escape(folder)}/", check=False)
-    # the Dockerfile and the Makefile go aside and are listed anyway
+    """Return FILE:LINE of each tracked line that speaks of a folder by a path: `folder/…`, `../folder`, quoted or not."""
+    name = re.escape(folder)
+    pattern = rf"(^|[^A-Za-z0-9_./-])((\./)?{name}/|(\.\./)+{name}($|[^A-Za-z0-9_]))"
+    shown = repository.git("grep", "-nIE", pattern, check=False)
     found = [":".join(line.split(":")[:2]) for line in shown.splitlines()]
-    return [line for line in found if not line.startswith(("Dockerfile:", "Makefile:", ".gitignore:"))]
+    # what goes aside, is written anew or is no more is listed or converted anyway
+    elsewhere = ("Dockerfile:", "Makefile:", ".gitignore:", "pyproject.toml:", "MANIFEST.in:", "setup.py:", "setup.cfg:")
+    return [line for line in found if not line.startswith(elsewhere)]

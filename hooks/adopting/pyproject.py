@@ -12,17 +12,30 @@ from poetry.core.factory import Factory
 
 from .answers import OFFERED, licence, people
 from .environment import UNREAD, pip_lines, requirements
-from .layout import Part, setup_arguments
+from .layout import Part, ini, setup_arguments
 from .state import Repository
 
-OUT_OF_REACH = ("git", "path", "url", "file")
 KNOWN = {
     "name", "version", "description", "authors", "maintainers", "license", "readme", "homepage", "repository", "documentation", "urls",
     "keywords", "classifiers", "packages", "include", "exclude", "build", "source", "dependencies", "dev-dependencies", "group", "extras",
     "scripts", "plugins", "package-mode", "requires-poetry",
 }  # fmt: skip
 """The keys of [tool.poetry] that have a place in the new form, or are told of by themselves."""
-OTHER_BACKENDS = ("setuptools", "hatch", "flit", "pdm", "poetry-dynamic-versioning", "setuptools_scm", "versioneer")
+OTHER_BACKENDS = {
+    "setuptools": ["ext-modules"], "hatch": [], "flit": ["metadata"], "pdm": [], "poetry-dynamic-versioning": [],
+    "poetry-version-plugin": [], "setuptools_scm": [], "setuptools-git-versioning": [], "versioneer": [],
+}  # fmt: skip
+"""The tables of what built the project before -> the keys that are kept, since locking refuses them until they are settled."""
+PURE = re.compile(
+    r"(poetry([-_]core)?|setuptools|wheel|hatchling|flit[-_]core|pdm[-_](backend|pep517)|uv[-_]build)\b(?![-_])", re.I
+)
+"""What builds a project of Python alone, as poetry-core does."""
+AT_DEV = re.compile(r"(dev|test|lint|doc|typ|format|style|check|ci|build|release|bench|notebook|qa|debug)", re.I)
+"""What the name of a group begins with that the program itself does not need."""
+ENRICHED = ("source", "allow-prereleases")
+"""What [project] cannot say of a dependency, and [tool.poetry] still does."""
+PATHS = {"files", "testpaths", "src", "paths", "include", "exclude", "extend-exclude", "omit", "mypy_path", "pythonpath"}
+"""Keys of tools that name files and folders; elsewhere a word that is a folder's name may be a module's."""
 
 
 def plain(value: Any) -> Any:
@@ -35,10 +48,9 @@ def pep_508(repository: Repository, name: str, constraint: Any) -> list[str]:
     if isinstance(constraint, list):
         return [line for one in constraint for line in pep_508(repository, name, one)]
     if isinstance(constraint, dict):
-        if found := [key for key in OUT_OF_REACH if key in constraint]:
-            repository.left.append(
-                f"pyproject.toml: {name} comes from a {found[0]}, which the template does not lock: publish it, or name a version"
-            )
+        if folder := str(constraint.get("path", constraint.get("file", ""))):
+            # as it stands, and refused when locking: the absolute path is this machine's alone
+            return [f"{name} @ {folder if folder.startswith(('.', '/', '~')) else f'./{folder}'}"]
         constraint = {key: value for key, value in constraint.items() if key not in ("optional", "source")}
     shown = Factory.create_dependency(name, constraint).to_pep_508()
     return [re.sub(r"\s*\(([^)]*)\)", lambda match: match[1].replace(" ", ""), shown, count=1)]
@@ -52,6 +64,17 @@ def old_table(repository: Repository, table: dict[str, Any]) -> list[tuple[str, 
             note = getattr(getattr(table, "item", lambda _: None)(name), "trivia", None)
             comment = (note.comment if note else "").lstrip("# ")
             found += [(line, comment) for line in pep_508(repository, name, plain(constraint))]
+    return found
+
+
+def enriched(table: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what a table of [tool.poetry] says of its dependencies that requirements cannot say."""
+    found = {}
+    for name, value in table.items():
+        versions = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+        said = {key: plain(one[key]) for one in versions for key in ENRICHED if key in one}
+        if said:
+            found[str(name)] = said
     return found
 
 
@@ -112,17 +135,21 @@ def listed(values: Any) -> list[tuple[str, str]]:
 
 def main_dependencies(repository: Repository) -> list[tuple[str, str]]:
     """Return what the project itself needs from PyPI, from wherever the repository says it."""
-    setup = setup_arguments(repository).get("install_requires")
+    setup = setup_arguments(repository).get("install_requires", [])
+    setup = setup.splitlines() if isinstance(setup, str) else setup
+    read = repository.pyproject.get("tool", {}).get("setuptools", {}).get("dynamic", {}).get("dependencies", {}).get("file", [])
+    files = [str(name) for name in ([read] if isinstance(read, str) else read)]
     sources = [
         ("[project]", listed(repository.project.get("dependencies"))),
         ("[tool.poetry]", old_table(repository, repository.poetry.get("dependencies", {}))),
-        ("setup.py", listed(setup if isinstance(setup, list) else [])),
+        ("setup.py", [(line.strip(), "") for line in setup if line.strip()]),
         (f"{repository.environment_file} (pip:)", pip_lines(repository)),
     ]
-    if not any(lines for _, lines in sources) and "requirements.txt" in repository.tracked:
-        lines = requirements(repository, repository.text("requirements.txt").splitlines(), "requirements.txt")
-        sources.append(("requirements.txt", lines))
-        repository.left.append(UNREAD.format("requirements.txt"))
+    if not files and not any(lines for _, lines in sources):
+        files = ["requirements.txt"]
+    for name in (name for name in files if name in repository.tracked):
+        sources.append((name, requirements(repository, repository.text(name).splitlines(), name)))
+        repository.left.append(UNREAD.format(name))
     return merged(repository, sources)
 
 
@@ -132,12 +159,21 @@ def dev_dependencies(repository: Repository, template: list[str]) -> list[tuple[
     groups = {"dev": {}, **repository.pyproject.get("dependency-groups", {})}
     for name, lines in groups.items():
         sources.append((f"the group {name}", listed(lines)))
+    for tool in ("uv", "pdm", "rye"):
+        lines = repository.pyproject.get("tool", {}).get(tool, {}).get("dev-dependencies", [])
+        lines = [line for one in lines.values() for line in one] if isinstance(lines, dict) else lines
+        sources.append((f"[tool.{tool}]", listed(lines)))
     sources.append(("[tool.poetry.dev-dependencies]", old_table(repository, repository.poetry.get("dev-dependencies", {}))))
     for name, group in repository.poetry.get("group", {}).items():
         sources.append((f"[tool.poetry.group.{name}]", old_table(repository, group.get("dependencies", {}))))
     others = sorted((set(groups) | set(repository.poetry.get("group", {}))) - {"dev"})
     if others:
-        repository.done.append(f"pyproject.toml: the groups {', '.join(others)} are in dev: no other group is installed")
+        repository.done.append(f"pyproject.toml: the groups {', '.join(others)} are in dev, which the dev image has")
+    if mains := [name for name in others if not AT_DEV.match(name)]:
+        repository.left.append(
+            f"pyproject.toml: what the groups {', '.join(mains)} list is in the group dev, which the runtime image does not have: "
+            "what the program needs goes into dependencies"
+        )
     kept = merged(repository, sources)
     have = {name_in(line) for line, _ in kept}
     return kept + [(line, "") for line in template if name_in(line) not in have]
@@ -145,7 +181,8 @@ def dev_dependencies(repository: Repository, template: list[str]) -> list[tuple[
 
 def optional(repository: Repository) -> dict[str, list[tuple[str, str]]]:
     """Return the extras: those of [project], and those of [tool.poetry] with the dependencies that are optional there."""
-    found = {str(name): listed(lines) for name, lines in repository.project.get("optional-dependencies", {}).items()}
+    said = setup_arguments(repository).get("extras_require", {}) | plain(repository.project.get("optional-dependencies", {}))
+    found = {str(name): listed(lines) for name, lines in said.items()}
     table = repository.poetry.get("dependencies", {})
     loose = {name for name, value in table.items() if isinstance(value, dict) and value.get("optional")}
     for extra, names in repository.poetry.get("extras", {}).items():
@@ -161,9 +198,20 @@ def optional(repository: Repository) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+def entry_points(repository: Repository) -> dict[str, dict[str, str]]:
+    """Return {group: {name: what is called}} of setup.py and setup.cfg."""
+    said = setup_arguments(repository).get("entry_points", {})
+    found = {}
+    for group, lines in said.items() if isinstance(said, dict) else ():
+        pairs = [str(line).partition("=") for line in (lines.splitlines() if isinstance(lines, str) else lines)]
+        found[group] = {name.strip(): called.strip() for name, _, called in pairs if called}
+    return found
+
+
 def scripts(repository: Repository) -> dict[str, str]:
     """Return the programs. Those that are no function, and those whose module is not there, are listed."""
-    found = {str(name): plain(value) for name, value in repository.project.get("scripts", {}).items()}
+    found: dict[str, Any] = {**entry_points(repository).get("console_scripts", {})}
+    found |= {str(name): plain(value) for name, value in repository.project.get("scripts", {}).items()}
     found |= {str(name): plain(value) for name, value in repository.poetry.get("scripts", {}).items()}
     for name, value in list(found.items()):
         value = (
@@ -202,6 +250,8 @@ def urls(repository: Repository) -> dict[str, str]:
     """Return the project's addresses."""
     names = {"homepage": "Homepage", "repository": "Repository", "documentation": "Documentation"}
     found = {title: str(repository.poetry[key]) for key, title in names.items() if repository.poetry.get(key)}
+    if address := setup_arguments(repository).get("url"):
+        found["Homepage"] = str(address)
     more: dict[str, str] = {**plain(repository.poetry.get("urls", {})), **plain(repository.project.get("urls", {}))}
     return found | more
 
@@ -233,9 +283,14 @@ def convert(
         dependencies, dev = without_the_kernel(dependencies, bounds), without_the_kernel(dev, bounds)
         if bounds:
             repository.done.append("pyproject.toml: ipykernel is in environment.yml, where the kernel comes from")
-    extras, programs = optional(repository), scripts(repository)
+    extras, programs, setup, entries = (
+        optional(repository),
+        scripts(repository),
+        setup_arguments(repository),
+        entry_points(repository),
+    )
 
-    if said := repository.project.get("name") or repository.poetry.get("name") or setup_arguments(repository).get("name"):
+    if said := repository.project.get("name") or repository.poetry.get("name") or setup.get("name"):
         project["name"] = str(said)
     project["version"] = version(repository, main)
     if len(authors := people(repository)) > 1:
@@ -248,17 +303,20 @@ def convert(
             f"Dockerfile: the label org.opencontainers.image.licenses says Proprietary, and your licence is {spdx}: write it there"
         )
     readme = repository.project.get("readme") or repository.poetry.get("readme")
+    if not readme and "README.md" not in repository.tracked:
+        readme = next((name for name in repository.tracked if re.fullmatch(r"README\.(rst|txt)", name)), None)
     if isinstance(readme, str) and readme in repository.tracked:
         project["readme"] = readme
     if keepers := people(repository, "maintainers"):
         project["maintainers"] = inline(keepers)
-    marks = [str(mark) for mark in repository.project.get("classifiers") or repository.poetry.get("classifiers") or ()]
+    marks = repository.project.get("classifiers") or repository.poetry.get("classifiers") or setup.get("classifiers") or ()
     # beside a licence expression, classifiers of licences are not allowed (PEP 639); those of Python come from requires-python
-    marks = [mark for mark in marks if not mark.startswith("License ::")]
+    marks = [str(mark) for mark in marks if not str(mark).startswith("License ::")]
     if marks:
         project["classifiers"] = [*marks, *(mark for mark in project.get("classifiers", ()) if mark not in marks)]
     for key in ("keywords",):
-        if values := repository.project.get(key) or repository.poetry.get(key):
+        if values := repository.project.get(key) or repository.poetry.get(key) or setup.get(key):
+            values = values.replace(",", " ").split() if isinstance(values, str) else values
             project[key] = plain(values)
     project["dependencies"] = array(dependencies)
     del project["scripts"]
@@ -266,8 +324,13 @@ def convert(
         ("scripts", programs),
         ("optional-dependencies", {name: array(lines) for name, lines in extras.items()}),
         ("urls", urls(repository)),
-        ("entry-points", plain(repository.project.get("entry-points", {})) | plain(repository.poetry.get("plugins", {}))),
-        ("gui-scripts", plain(repository.project.get("gui-scripts", {}))),
+        (
+            "entry-points",
+            {name: table for name, table in entries.items() if not name.endswith("_scripts")}
+            | plain(repository.project.get("entry-points", {}))
+            | plain(repository.poetry.get("plugins", {})),
+        ),
+        ("gui-scripts", entries.get("gui_scripts", {}) | plain(repository.project.get("gui-scripts", {}))),
     ):
         if table:
             project[key] = table
@@ -283,21 +346,23 @@ def convert(
     document["dependency-groups"]["dev"] = array(dev)
     if found:
         poetry["packages"] = inline([{"include": part.name, "from": "src"} for part in found])
+    priorities(repository)
     for key in ("source", "include", "exclude", "build"):
         if key in repository.poetry:
-            poetry[key] = repository.poetry[key]
+            poetry[key] = relocated(repository, repository.poetry[key], found, f"tool.poetry.{key}", key)
     for key in ("include", "exclude", "build"):
         if key in repository.poetry:
             repository.left.append(
                 f"pyproject.toml: [tool.poetry] {key} stays: see whether its paths are right since the code is in src/"
             )
-    pinned = {
-        name: value
-        for name, value in repository.poetry.get("dependencies", {}).items()
-        if isinstance(value, dict) and "source" in value
-    }
-    if pinned:
-        poetry["dependencies"] = {name: {"source": str(value["source"])} for name, value in pinned.items()}
+    if more := enriched(repository.poetry.get("dependencies", {})):
+        poetry["dependencies"] = more
+    tables = [repository.poetry.get("dev-dependencies", {})]
+    tables += [group.get("dependencies", {}) for group in repository.poetry.get("group", {}).values()]
+    if more := {name: said for table in tables for name, said in enriched(table).items()}:
+        if "group" not in poetry:
+            poetry["group"] = {}
+        poetry["group"]["dev"] = {"dependencies": more}
     if repository.poetry.get("package-mode") is False:
         repository.left.append(
             "pyproject.toml: package-mode = false was taken out: the code in src/ is installed, so that it can be imported"
@@ -306,31 +371,112 @@ def convert(
         repository.left.append(f"pyproject.toml: [tool.poetry] {key} was left out: the template's form has no place for it")
     if repository.pyproject:
         repository.done.append("pyproject.toml: the template's form, with your values and your tools' tables in it")
-    tools(repository, document)
+    compiled = [
+        str(line) for line in repository.pyproject.get("build-system", {}).get("requires", ()) if not PURE.match(str(line))
+    ]
+    if compiled:
+        repository.left.append(
+            f"pyproject.toml: [build-system] asked for {', '.join(compiled)}, and poetry-core builds the project now: what needs a "
+            "compiler or another program for it goes into a package of its own"
+        )
+    tools(repository, document, found)
     return spaced(tomlkit.dumps(document)), next(filter(None, bounds), "")
 
 
 def tests_of(repository: Repository) -> list[str]:
-    """Return the folders that hold tests, where they are not in tests/."""
+    """Return the folders that hold tests, where not all of them are in tests/."""
     files = [path for path in repository.tracked if re.search(r"(^|/)(test_[^/]*|[^/]*_test)\.py$", path)]
     folders = {path.rpartition("/")[0] or "." for path in files}
-    return [] if any(f"{folder}/".startswith("tests/") for folder in folders) else sorted(folders)
+    roots = {"tests" if f"{folder}/".startswith("tests/") else folder for folder in folders}
+    roots = {root for root in roots if not any(root != other and f"{root}/".startswith(f"{other}/") for other in roots)}
+    return [] if roots == {"tests"} else ["."] if "." in roots else sorted(roots)
 
 
-def tools(repository: Repository, document: Any) -> None:
+def priorities(repository: Repository) -> None:
+    """Write the sources' priorities as Poetry 2 has them."""
+    for source in repository.poetry.get("source", []):
+        old = str(source.get("priority", ""))
+        first, second = source.pop("default", None), source.pop("secondary", None)
+        if first or old == "default":
+            source["priority"] = "primary"
+        elif second or old == "secondary":
+            source["priority"] = "supplemental"
+        if first is not None or second is not None or source.get("priority", "") != old:
+            repository.done.append(
+                f"pyproject.toml: the source {source.get('name')} is {source.get('priority', 'primary')}, as Poetry 2 calls it"
+            )
+
+
+def relocated(repository: Repository, value: Any, found: list[Part], where: str, key: str) -> Any:
+    """Return a tool's setting with the paths of what has moved to src/; what names a folder or a module is left as it is."""
+    if isinstance(value, str):
+        for part in found:
+            path = value.removeprefix("./")
+            if part.at != part.goal and (path.startswith(f"{part.at}/") or (path == part.at and key in PATHS)):
+                repository.done.append(f"pyproject.toml: [{where}] says {part.goal}{path.removeprefix(part.at)} for {value} now")
+                return f"{part.goal}{path.removeprefix(part.at)}"
+    elif isinstance(value, dict):
+        for name, one in list(value.items()):
+            if (new := relocated(repository, one, found, f"{where}.{name}", str(name))) is not one:
+                value[name] = new
+    elif isinstance(value, list):
+        for index, one in enumerate(list(value)):
+            if (new := relocated(repository, one, found, where, key)) is not one:
+                value[index] = new
+    return value
+
+
+def pytests_own(repository: Repository) -> dict[str, Any]:
+    """Return pytest's settings in tox.ini or setup.cfg: pytest reads neither where pyproject.toml has some."""
+    if {"pytest.ini", ".pytest.ini"} & set(repository.tracked) or "pytest" in repository.pyproject.get("tool", {}):
+        return {}
+    for name, section in (("tox.ini", "pytest"), ("setup.cfg", "tool:pytest")):
+        config = ini(repository, name)
+        if config.has_section(section):
+            repository.done.append(
+                f"pyproject.toml: [tool.pytest.ini_options] is [{section}] of {name}, which pytest reads no more"
+            )
+            many = {"testpaths": str.split, "norecursedirs": str.split, "python_files": str.split}
+            found: dict[str, Any] = {}
+            for key, value in config[section].items():
+                lines = [line.strip() for line in value.strip().splitlines()]
+                found[key] = many[key](value) if key in many else " ".join(lines) if key == "addopts" else lines
+                if len(lines) == 1 and key not in many:
+                    found[key] = lines[0]
+            return found
+    return {}
+
+
+def tools(repository: Repository, document: Any, found: list[Part]) -> None:
     """Put the user's tables of tools in, in the place of the template's where both have one."""
     if folders := tests_of(repository):
         document["tool"]["pytest"]["ini_options"]["testpaths"] = folders
+    if own := pytests_own(repository):
+        folders = document["tool"]["pytest"]["ini_options"]["testpaths"]
+        document["tool"]["pytest"]["ini_options"] = relocated(
+            repository, {"testpaths": folders, **own}, found, "tool.pytest.ini_options", ""
+        )
     for name, table in repository.pyproject.get("tool", {}).items():
         if name == "poetry":
             continue
+        if name in OTHER_BACKENDS:
+            kept = {key: table[key] for key in OTHER_BACKENDS[name] if isinstance(table, dict) and key in table}
+            repository.left.append(
+                f"pyproject.toml: [tool.{name}] was left out, since Poetry builds the project (git show HEAD:pyproject.toml)"
+            )
+            if kept:
+                document["tool"][name] = kept
+            continue
+        if name in ("uv", "pdm", "rye") and table.pop("dev-dependencies", None) is not None:
+            repository.done.append(f"pyproject.toml: the dev-dependencies of [tool.{name}] are in the group dev")
+            if not table:
+                continue
+        table = relocated(repository, table, found, f"tool.{name}", "")
         ours = document["tool"].get(name)
         if name == "black" and "force-exclude" not in table and ours:
             table["force-exclude"] = ours["force-exclude"]
         if ours is not None:
             repository.done.append(f"pyproject.toml: [tool.{name}] is yours")
         document["tool"][name] = table
-        if name in OTHER_BACKENDS:
-            repository.left.append(f"pyproject.toml: [tool.{name}] is not read any more: Poetry builds the project")
     for name in repository.pyproject.keys() - {"project", "tool", "build-system", "dependency-groups"}:
         document[name] = repository.pyproject[name]

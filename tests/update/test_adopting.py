@@ -22,7 +22,23 @@ LISTED = {
     "locks": ["pyproject.toml", "pyproject.toml", ".pre-commit-config.yaml", "Dockerfile"],
     "salt": ["requirements.txt", "environment.yaml", "Dockerfile", "Dockerfile", "setup.py"],
     "swell": ["pyproject.toml", "pyproject.toml"],
-    "surge": ["pyproject.toml", "environment.yml", "Dockerfile"],
+    "surge": ["pyproject.toml", "environment.yml", "Dockerfile", "src/surge"],
+    "drift": [
+        "environment.yml", "docs/conf.py:3", "environment.yml", "requirements-dev.txt", "environment.yml", "environment.yml",
+        "pyproject.toml", "pyproject.toml", "pyproject.toml", ".gitignore", "MANIFEST.in", "README.rst:4", "README.md",
+        "requirements.txt", "setup.cfg", "setup.py",
+    ],
+    "plume": [
+        "pyproject.toml", "pyproject.toml", "pyproject.toml, [[tool.poetry.source]]", "pyproject.toml", "pyproject.toml",
+        "src/plume/table.py:1", *["pyproject.toml"] * 6, "README.md:3",
+    ],
+    "port": [
+        "pyproject.toml", "pyproject.toml", "pyproject.toml", "environment.yml, line 9", "environment.yml, line 12",
+        "environment.yml, line 13", "pyproject.toml", "environment.yml", "pyproject.toml", "pyproject.toml", "pyproject.toml",
+        "pyproject.toml", "Dockerfile", "makefile", ".github/workflows/ci.yml", ".pre-commit-config.yaml", "AGENTS.md", "Dockerfile",
+        "compose.yaml", "entrypoint.sh", ".devcontainer/devcontainer.json", ".github/dependabot.yml", ".github/workflows/release.yml",
+        ".readthedocs.yaml", "Pipfile", "README.md:3", "constraints.txt", "docker-compose.yml", "environment-dev.yml", "tox.ini", "uv.lock",
+    ],
 }  # fmt: skip
 """What somebody has to look at, by file, in the order in which it is listed."""
 EVERY = pytest.mark.parametrize("name", adopting.LIKENESSES)
@@ -63,7 +79,8 @@ def test_nothing_is_lost_and_nothing_dangles(name, tmp_path, source):
     assert done.returncode == 3, done.stdout + done.stderr
     assert adopting.missing(folder, name, done.stdout) == []
     assert adopting.dangling(folder) == []
-    assert adopting.invalid(folder) == []
+    assert adopting.unsaid(folder, done.stdout) == []
+    assert adopting.refused(folder) or adopting.invalid(folder) == []
     assert [line.split(": ")[0] for line in adopting.to_look_at(done.stdout)] == LISTED[name], done.stdout
     # all is staged, on a branch of its own, and nothing is committed
     assert template.git(folder, "branch", "--show-current") == "adopt\n"
@@ -210,6 +227,189 @@ def test_setup_py_and_requirements_are_read(tmp_path, source):
     assert "ipykernel" in conda(folder)["dependencies"]
 
 
+SETTLED = {
+    "plume": {
+        "pyproject.toml": {
+            '    "windfield @ git+https://example.org/oz/windfield.git@v1",\n': "",
+            '    "plume-core @ ../plume-core",\n': "",
+            "https://ada:secret@": "https://",
+            '[tool.uv.sources]\nwindfield = { git = "https://example.org/oz/windfield.git" }\n': "",
+            '[tool.conda-lock.dependencies]\nnumpy = ">=1.26"\n': "",
+        }
+    },
+    "port": {
+        "pyproject.toml": {
+            '    "ship-types @ git+https://example.org/ship-types.git",\n': "",
+            '[tool.pixi.dependencies]\nnumpy = "*"\n': "",
+            "[office]\nopen = 9\n": "",
+        },
+        # from its end: the lines of the others keep their numbers
+        "environment.yml": {"category: main\n": "", "  PATH: /app/bin\n": "", "  - scipy: 1.11\n": "  - scipy=1.11\n"},
+    },
+}
+"""Likeness -> file -> what locking refuses in it, and what its owner writes instead."""
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_what_locking_refuses_is_at_the_top_of_the_list_and_nothing_else_is_refused(name, tmp_path, source):
+    """Each line is one that locking says; settled one by one, the last leaves nothing, and before that something is refused."""
+    folder = adopting.begin(tmp_path / name, name)
+    done = adopting.adopt(folder, source)
+    settled = [(file, *change) for file, changes in SETTLED[name].items() for change in changes.items()]
+    shown = adopting.refusals(done.stdout)
+    assert len(shown) == len(settled) and all(adopting.REFUSES in line for line in shown), done.stdout
+    assert f"settle the lines with `refuses` ({len(shown)})" in done.stdout and "secret" not in done.stdout
+    for change in settled:
+        assert adopting.refused(folder) and adopting.unsaid(folder, done.stdout) == []
+        assert adopting.unsaid(folder, "\nTo look at:\n  README.md: is this true?\n"), "the negative control of the check"
+        replace(folder, *change)
+    assert adopting.refused(folder) == "" and adopting.invalid(folder) == []
+
+
+def test_what_locking_refuses_is_said_where_the_list_is_otherwise_short(theirs, source):
+    """And what has been settled before is not said: the negative control is every likeness without such a line."""
+    replace(theirs, "pyproject.toml", 'pandas = "^2.2"', 'pandas = { git = "https://example.org/pandas.git" }')
+    update.commit(theirs)
+    done = adopting.adopt(theirs, source)
+    assert [line.split(": ")[0] for line in adopting.to_look_at(done.stdout)] == ["pyproject.toml", *LISTED["tides"]]
+    assert adopting.refused(theirs) and adopting.unsaid(theirs, done.stdout) == []
+
+
+def test_what_setup_py_and_setup_cfg_say_is_converted_and_the_rest_is_named(tmp_path, source):
+    folder = adopting.begin(tmp_path / "drift", "drift")
+    shown = adopting.adopt(folder, source).stdout
+    project = toml(folder)["project"]
+    assert project["authors"] == [{"name": "Ida Current", "email": "ida@example.org"}]
+    assert (project["license"], project["version"], project["readme"]) == ("BSD-3-Clause", "2.3.1", "README.rst")
+    assert project["dependencies"] == ["pandas>=1.5", "tabulate", "pytest>=8"]
+    assert project["optional-dependencies"] == {"plot": ["rich>=13"]}
+    assert project["scripts"] == {"drift": "drift.cli:main"} and 'the script drift-old = "drift.gone:main" was taken out' in shown
+    assert project["entry-points"] == {"drift.formats": {"csv": "drift.cli:main"}}
+    assert project["urls"] == {"Homepage": "https://example.org/drift-tracker"}
+    assert "setup.py: pyproject.toml takes its place, but has nothing of cmdclass, scripts: see to it, then git rm it" in shown
+    assert "take out [metadata] and [options]; other programs read [flake8]" in shown
+    assert "`tabulate` was kept, and environment.yml (pip:) says `tabulate==0.9.0; sys_platform != 'win32'`: choose" in shown
+    # pytest reads setup.cfg no more
+    assert toml(folder)["tool"]["pytest"]["ini_options"] == {
+        "testpaths": ["src/drift/tests"], "addopts": "--strict-markers", "markers": ["slow: takes long", "quick"],
+    }  # fmt: skip
+    # git would not see new files of theirs
+    assert ".gitignore: the template's line `report/` matches report/thesis.tex of yours" in shown
+    assert "  - scipy # [unix]\n" in (folder / "environment.yml").read_text()
+
+
+def test_what_setup_cfg_alone_declares_is_read(tmp_path, source):
+    folder = tmp_path / "fog"
+    declared = "[metadata]\nname = fog\nversion = attr: fog.__version__\nlicense = MIT\n[options]\ninstall_requires =\n    numpy\n    scipy>1\n"
+    Edit("setup.cfg", declared + "[options.entry_points]\nconsole_scripts =\n    fog = fog:main\n").apply(folder)
+    Edit("fog/__init__.py", '__version__ = "3"\n\n\ndef main(): ...\n').apply(folder)
+    update.commit(folder)
+    adopting.adopt(folder, source)
+    project = toml(folder)["project"]
+    assert (project["name"], project["version"], project["license"]) == ("fog", "3", "MIT")
+    assert project["dependencies"] == ["numpy", "scipy>1"] and project["scripts"] == {"fog": "fog:main"}
+
+
+def test_what_requirements_cannot_say_stays_in_poetrys_table(tmp_path, source):
+    """A source that was dropped would let another's package of that name be taken from PyPI."""
+    folder = adopting.begin(tmp_path / "plume", "plume")
+    shown = adopting.adopt(folder, source).stdout
+    poetry = toml(folder)["tool"]["poetry"]
+    assert poetry["dependencies"] == {"pandas": {"source": "inhouse", "allow-prereleases": True}}
+    assert poetry["group"]["dev"]["dependencies"] == {"pytest": {"source": "inhouse"}}
+    assert poetry["source"][0]["priority"] == "supplemental" and "secondary" not in poetry["source"][0]
+    assert "what the groups server list is in the group dev, which the runtime image does not have" in shown
+    assert "[tool.poetry-dynamic-versioning] was left out" in shown and "poetry-dynamic-versioning" not in toml(folder)["tool"]
+    assert "[build-system] asked for poetry-dynamic-versioning" in shown
+    assert '"plume-core @ ../plume-core"' in (folder / "pyproject.toml").read_text(), "no path of this machine"
+
+
+def test_paths_in_the_tables_of_tools_follow_the_code(tmp_path, source):
+    folder = adopting.begin(tmp_path / "plume", "plume")
+    shown = adopting.adopt(folder, source).stdout
+    tool = toml(folder)["tool"]
+    assert tool["mypy"] == {"files": ["src/plume"], "exclude": ["src/plume/tables/", "docs"]}
+    assert tool["pytest"]["ini_options"]["testpaths"] == ["tests", "src/plume"]
+    assert tool["isort"] == {"known_first_party": ["plume"]}, "a module's name stays"
+    assert "[tool.mypy.exclude] says src/plume/tables/ for plume/tables/ now" in shown
+
+
+def test_what_other_tools_declare_is_converted_or_named(tmp_path, source):
+    folder = adopting.begin(tmp_path / "port", "port")
+    shown = adopting.adopt(folder, source).stdout
+    document = toml(folder)
+    assert document["dependency-groups"]["dev"][0] == "pytest>=8" and "uv" not in document["tool"]
+    assert "hatch" not in document["tool"] and "[build-system] asked for cython>=3" in shown
+    assert document["tool"]["pytest"]["ini_options"] == {"testpaths": ["tests", "src/port"], "addopts": "-m 'not slow'"}
+    own = next(line for line in shown.splitlines() if line.startswith("  Dockerfile: the template's"))
+    for words in ("COPY config/", "pip install gunicorn", "HEALTHCHECK", "libgl1", 'CMD ["gunicorn", "port.web:app"]'):
+        assert words in own
+    assert "COPY environment.yml" not in own
+    # make reads makefile before Makefile
+    assert not (folder / "makefile").exists() and (folder / "before-adopting/makefile").exists()
+    assert "add your targets migrate at its end" in shown
+
+
+def test_dependencies_that_setuptools_reads_from_a_file_are_converted(tmp_path, source):
+    folder = adopting.begin(tmp_path / "swell", "swell")
+    replace(folder, "pyproject.toml", 'dynamic = ["version"]', 'dynamic = ["version", "dependencies"]')
+    replace(folder, "pyproject.toml", 'dependencies = [\n    "tabulate>=0.9",  # tables\n]\n', "")
+    replace(
+        folder,
+        "pyproject.toml",
+        "[tool.pytest",
+        '[tool.setuptools.dynamic]\ndependencies = { file = ["needs.txt"] }\n\n[tool.pytest',
+    )
+    Edit("needs.txt", "tabulate>=0.8\n").apply(folder)
+    update.commit(folder)
+    shown = adopting.adopt(folder, source).stdout
+    assert toml(folder)["project"]["dependencies"] == ["tabulate>=0.8"]
+    assert "needs.txt: what it lists is in pyproject.toml now" in shown and adopting.refused(folder) == ""
+
+
+def test_no_byte_of_a_text_that_is_added_to_changes(theirs, source):
+    """Another encoding, and the line ends of Windows."""
+    texts = {"README.md": "# Gezeiten für Möwen\r\n".encode("latin-1"), ".gitignore": b"/data/\r\n*.pyc\r\n"}
+    for name, text in texts.items():
+        (theirs / name).write_bytes(text)
+    conda_file = (theirs / "environment.yml").read_bytes().replace(b"\n", b"\r\n")
+    (theirs / "environment.yml").write_bytes(conda_file)
+    update.commit(theirs)
+    assert adopting.adopt(theirs, source).returncode == 3
+    for name, text in texts.items():
+        now = (theirs / name).read_bytes()
+        assert now.startswith(text) and len(now) > len(text) and now.count(b"\n") == now.count(b"\r\n")
+    now = (theirs / "environment.yml").read_bytes()
+    assert now.count(b"\n") == now.count(b"\r\n") > 0
+
+
+def test_locks_that_gitignore_would_keep_out_of_git_are_named(theirs, source):
+    """The negative control are the likenesses that have no such line. `!` takes a file in again."""
+    Edit(".gitignore", "*.lock\n!/conda.lock\n").apply(theirs)
+    update.commit(theirs)
+    template.git(theirs, "rm", "--quiet", "--cached", "poetry.lock", "conda-linux-64.lock")
+    update.commit(theirs)
+    shown = adopting.to_look_at(adopting.adopt(theirs, source).stdout)
+    named = [line.split(",")[0] for line in shown if "belongs into git" in line]
+    assert named == [".gitignore:3:*.lock: matches conda-linux-64.lock and 1 more"]
+
+
+def test_an_environment_file_elsewhere_is_found(tmp_path, source):
+    """Of several, none is taken unsaid."""
+    folder = tmp_path / "eddy"
+    Edit("envs/main.yml", "name: eddy\nchannels: [conda-forge]\ndependencies:\n  - python=3.12\n  - numpy\n").apply(folder)
+    update.commit(folder)
+    shown = adopting.adopt(folder, source).stdout
+    assert "numpy" in conda(folder)["dependencies"] and "envs/main.yml is environment.yml now (git mv)" in shown
+    template.git(folder, "reset", "--quiet", "--hard")
+    template.git(folder, "switch", "--quiet", "main")
+    template.git(folder, "branch", "--quiet", "-D", "adopt")
+    Edit("envs/gpu.yml", "name: gpu\ndependencies:\n  - python=3.12\n").apply(folder)
+    update.commit(folder)
+    listed = adopting.to_look_at(adopting.adopt(folder, source).stdout)
+    assert {"envs/main.yml", "envs/gpu.yml"} <= {line.split(": ")[0] for line in listed}
+
+
 def test_a_dependency_that_is_said_twice_is_listed(theirs, source):
     """And the negative control: said twice in the same words, it is not."""
     replace(theirs, "environment.yml", "tabulate==0.9.0\n", "tabulate==0.9.0\n      - Pandas>=1\n")
@@ -261,6 +461,7 @@ def test_what_was_ignored_stays_ignored(tmp_path, source):
         (Edit("new.py", "more\n"), "not everything is committed (new.py)"),
         (Edit(".copier-answers.yml", "_src_path: x\n"), ".copier-answers.yml: a template of Copier's is here already"),
         (Edit("environment.yml", "  - [\n"), "environment.yml: "),
+        (Edit("pyproject.toml", "[project]\ndependencies = 3\n"), "this cannot be "),
         (Edit("pyproject.toml", "[[\n"), "pyproject.toml: "),
         (Edit("pyproject.toml", '[tool.poetry.group.x.dependencies]\nscipy = "^^2"\n'), "this cannot be converted: "),
     ],

@@ -200,7 +200,7 @@ def test_make_update_of_0_x_is_the_crossing_and_the_first_build_names_the_edits(
     project.make("build", "test")
 
 
-SAID = {"tides": "", "mooring": "currents", "locks": "open", "salt": "", "swell": "waves"}
+SAID = {"tides": "", "mooring": "currents", "locks": "open", "salt": "", "swell": "waves", "drift": "drift"}
 """Repository -> what its own program prints."""
 
 

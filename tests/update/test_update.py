@@ -134,6 +134,15 @@ def test_a_file_that_gitignore_keeps_out_is_named_until_it_is_in_git(project):
     assert report(project).ignored == []
 
 
+def test_locks_that_gitignore_keeps_out_are_named(project):
+    """A clone would make other ones. The negative control: those of other programs are nobody's business here."""
+    for name in ("poetry.lock", "conda-linux-64.lock", "uv.lock"):
+        (project / name).touch()
+    assert report(updated(project, {".gitignore": "*.lock\n"})).ignored == ["conda-linux-64.lock", "poetry.lock"]
+    git(project, "add", "--force", "conda-linux-64.lock", "poetry.lock")
+    assert report(project).ignored == []
+
+
 def test_a_file_that_never_reached_git_is_put_back_and_one_that_was_deleted_is_not(project):
     commit(updated(project, {".gitignore": "*.txt\n"}), {})
     (project / "notes.txt").unlink()

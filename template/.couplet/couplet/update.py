@@ -35,7 +35,7 @@ class Report(NamedTuple):
     deleted: dict[str, str]
     """Files that are gone, and were not as the template had made them -> the template's file that takes the place, or ''."""
     ignored: list[str]
-    """Files of the template that are not in git, since .gitignore matches them."""
+    """Files of the template, and locks, that are not in git, since .gitignore matches them."""
     left: list[str]
     """The user's own files in folders that the template has left."""
 
@@ -121,7 +121,6 @@ def report(project: Path) -> Report:
     """Compare a project's files with its last commit, and both with what the template makes of their answers."""
     before = read_answers(git(project, "show", f"HEAD:./{ANSWERS}"))
     after = read_answers((project / ANSWERS).read_bytes())
-    status = git(project, "-c", "core.quotePath=false", "status", "--short", "--", ".")
     diff = ("diff", "-z", "--name-only", "--relative", "--no-renames")
     gone = names(git(project, *diff, "--diff-filter=D", "HEAD", "--", "."))
     with TemporaryDirectory() as scratch:
@@ -130,7 +129,8 @@ def report(project: Path) -> Report:
         edited = [
             path for path in gone if path not in were or (old / path).read_bytes() != git(project, "show", f"HEAD:./{path}")
         ]
-        ignored = names(git(project, "check-ignore", "-z", "--stdin", paths=sorted(are)))
+        locks = {path.name for pattern in ("poetry.lock", "conda*.lock") for path in project.glob(pattern)}
+        ignored = names(git(project, "check-ignore", "-z", "--stdin", paths=sorted(are | locks)))
         for path in list(ignored):
             if not (project / path).exists():
                 if git(project, "log", "-1", "--format=%h", "--", path):
@@ -140,7 +140,7 @@ def report(project: Path) -> Report:
                     (project / path).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(new / path, project / path)
     return Report(
-        changed=status.decode(errors="replace").splitlines(),
+        changed=git(project, "-c", "core.quotePath=false", "status", "--short", "--", ".").decode(errors="replace").splitlines(),
         conflicts=names(git(project, *diff, "--diff-filter=U", "--", ".")),
         deleted={path: successor(path, are - were) for path in edited},
         ignored=gathered(project, ignored),
