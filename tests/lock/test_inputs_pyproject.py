@@ -33,6 +33,7 @@ def check(text: str) -> None:
     settings.check_form(document)
     pyproject.check(document)
     settings.groups(document)
+    settings.link_scripts(document)
     command.check_version(document, PYTHON, "environment.yml", "linux-64")
 
 
@@ -263,6 +264,7 @@ REFUSED = {
     "a key that Poetry no longer reads": (f'{OLD}lib = {{ version = "^1", allows-prereleases = true }}\n', "[tool.poetry.dependencies]: lib has allows-prereleases, which Poetry ignores. Write allow-prereleases."),
     "the same in a group": (f'{OLD}[tool.poetry.group.dev.dependencies]\nlib = {{ version = "^1", allows-prereleases = true }}\n', "[tool.poetry.group.dev.dependencies]: lib has allows-prereleases"),
     "couplet's table as a list": (f'{HEAD}[[tool.couplet]]\nmin-release-age = "7d"\n', "tool.couplet is a table. It begins so: [tool.couplet]"),
+    "link scripts without brackets": (f'{HEAD}[tool.couplet]\nlink-scripts = false\n', "pyproject.toml, [tool.couplet]: link-scripts is False. Example: link-scripts = ["),
     "a key with an underscore": (f'{HEAD}[project.optional_dependencies]\na = ["lib"]\n', "optional_dependencies is not known. Is it optional-dependencies?"),
     "a table with a slip": (f'{HEAD}[dependency-group]\ndev = ["lib"]\n', "pyproject.toml: dependency-group is not known. Is it dependency-groups?"),
     # the old form beside [project]

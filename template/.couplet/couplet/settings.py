@@ -133,6 +133,14 @@ def groups(document: dict[str, Any]) -> dict[str, list[str]]:
     return found
 
 
+def link_scripts(document: dict[str, Any]) -> list[str] | None:
+    """Return the packages of conda's whose link scripts may run, None for all. Raises UserError for what is no list of names."""
+    found = table(document).get("link-scripts")
+    if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+        raise UserError(f'pyproject.toml, [tool.couplet]: link-scripts is {found!r}. Example: link-scripts = ["font-ttf-ubuntu"]')
+    return found
+
+
 def is_package(document: dict[str, Any]) -> bool:
     """Return whether Poetry takes the project for a package: not with `package-mode = false`."""
     return document.get("tool", {}).get("poetry", {}).get("package-mode") is not False

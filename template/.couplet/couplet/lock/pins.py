@@ -36,13 +36,13 @@ INTERPRETERS = CACHE / "interpreters"
 WEEK = 7 * 86400
 
 
-def interpreter(records: Mapping[str, Record], platform: str) -> Path:
+def interpreter(records: Mapping[str, Record], platform: str, scripts: list[str] | None = None) -> Path:
     """Return an environment of the locked Python alone, since Poetry locks for the Python that it finds active.
 
     It stays in the builder's cache, for the next lock with the same Python, until no lock has used it for a week.
     """
     needed = conda_lock.closure(records, ["python"])
-    lock = conda_lock.explicit([record.package for record in needed.values()], platform, [])
+    lock = conda_lock.explicit([record.package for record in needed.values()], platform, [], scripts=scripts)
     prefix = INTERPRETERS / hashlib.sha256(lock.encode()).hexdigest()[:16]
     INTERPRETERS.mkdir(parents=True, exist_ok=True)
     with (INTERPRETERS / "lock").open("w") as one, tempfile.TemporaryDirectory() as folder:

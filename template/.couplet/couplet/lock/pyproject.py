@@ -14,7 +14,7 @@ from couplet.errors import UserError
 from couplet.formats.names import normalise
 from couplet.lock.cooldown import EXAMPLES
 
-OPTIONS = ("audit", "virtual-packages", "runtime-groups", "dev-groups", *EXAMPLES)
+OPTIONS = ("audit", "virtual-packages", "runtime-groups", "dev-groups", "link-scripts", *EXAMPLES)
 """The keys of [tool.couplet]."""
 BACKEND = "poetry.core.masonry.api"
 PROJECT = (
