@@ -11,7 +11,9 @@ import pytest
 from couplet.errors import UserError
 from couplet.formats.platforms import this_machine
 from couplet.inspect import sbom
+from couplet.install import conda_root
 from tests.inspect import projects
+from tests.install.prefix import conda_package
 
 CONDA = [
     ("python", "3.13.2", ("libzlib",), "Python-2.0"),
@@ -30,6 +32,18 @@ POETRY = {
     "pytest": {"groups": ["dev"]},
 }
 PIN = '[dependency-groups]\nconda = ["NumPy==2.0"]\n'
+
+
+SCRIPT = "bin/.libzlib-post-link.sh"
+
+
+@pytest.fixture(autouse=True)
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """conda, which would fetch, is not here: every package of the tests' locks lies in the cache, one with a link script."""
+    monkeypatch.setattr(conda_root, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(conda_root, "call", lambda verb, lock: None)
+    for name, version in [*((one[0], one[1]) for one in CONDA), ("python", "3.13.3")]:
+        conda_package(tmp_path, name, {SCRIPT if name == "libzlib" else f"share/{name}": ""}, version)
 
 
 @pytest.fixture
@@ -83,6 +97,12 @@ def test_the_sbom_is_of_the_runtime_image(tmp_path):
     projects.poetry_lock(folder, {"tabulate": {}, "altair": {"groups": ["viz"]}, "sphinx": {"groups": ["docs"]}})
     found = json.loads(written(folder))
     assert names(found, "conda") == {"python": "3.13.2"} and names(found, "pypi") == {"tabulate": "2.0", "altair": "2.0"}
+
+
+def test_a_package_that_runs_a_script_says_so(folder):
+    """The negative control: all the others say nothing."""
+    said = {c["name"]: c["properties"] for c in json.loads(written(folder))["components"] if "properties" in c}
+    assert said.pop("pandas") and said == {"libzlib": [{"name": "couplet:link-script", "value": SCRIPT}]}
 
 
 def test_a_licence_is_an_expression_where_spdx_knows_it_and_a_name_elsewhere(folder):

@@ -112,6 +112,53 @@ def test_what_a_post_link_script_makes_of_its_own_package_is_recorded(tmp_path):
         assert (entries["share/a"].get("sha256_in_prefix") == fetch.hashes_of(prefix / "share/a")[1]) == recorded
 
 
+@pytest.mark.parametrize("dot", ["", "./"])
+@pytest.mark.parametrize("lists", [True, False])
+def test_link_scripts_run_or_are_refused_by_name(tmp_path, dot, lists):
+    """The negative control: the same packages where the names may run, and where nothing is said."""
+    script = {"bin/.alpha-post-link.sh": 'echo ran > "$PREFIX/ran"\n'}
+    packages = [odd_package(tmp_path, "alpha", script, dot, lists), odd_package(tmp_path, "beta", {"bin/.alpha": ""}, dot, lists)]
+    with pytest.raises(UserError, match=r"^alpha: a post-link script would run .*\n.*Name it there, and run `make env-update`"):
+        conda.link(packages, tmp_path / "refused", ["gamma"])
+    assert not (tmp_path / "refused").exists(), "before anything is installed"
+    for number, allowed in enumerate((["alpha"], None)):
+        assert conda.link(packages, tmp_path / f"env-{number}", allowed) == ["alpha"]
+        assert (tmp_path / f"env-{number}/ran").exists()
+    assert conda.link(packages[1:], tmp_path / "none", []) == []
+
+
+def test_the_lock_says_whose_link_scripts_may_run(tmp_path, monkeypatch):
+    """The whole verb; the negative control is a lock that says nothing."""
+    package = odd_package(tmp_path, "alpha", {"bin/.alpha-post-link.sh": "exit 0\n"})
+    monkeypatch.setattr(conda_root, "call", lambda verb, lock: None)
+    python(tmp_path / "env")
+    lock = tmp_path / conda_lock.file_name(HERE)
+    lock.write_text(conda_lock.explicit([package], HERE, [], scripts=[]))
+    with pytest.raises(UserError, match=r"^alpha: a post-link script would run"):
+        conda.install(tmp_path, tmp_path / "env")
+    lock.write_text(conda_lock.explicit([package], HERE, []))
+    conda.install(tmp_path, tmp_path / "env")
+
+
+def test_a_file_where_another_package_has_a_folder_is_refused_by_name(tmp_path):
+    packages = [odd_package(tmp_path, "alpha", {"share/x": "1"}), odd_package(tmp_path, "beta", {"share/x/y": "2"})]
+    with pytest.raises(UserError, match=r"one has a file where the other has a folder: share/x/y of beta\.\nAsk for another"):
+        conda.link(packages, tmp_path / "env")
+    more = odd_package(tmp_path, "gamma", {"share/x": "1"})
+    conda.link(packages[1:], tmp_path / "more")
+    with pytest.raises(UserError, match=r"a folder: share/x of gamma"):
+        conda.link([more], tmp_path / "more")
+
+
+@pytest.mark.parametrize(("content", "said"), [("1", ""), ("2", "with one file, the other's is in place: share/x of beta\n")])
+def test_one_file_of_two_packages_is_told_where_they_differ(tmp_path, capsys, content, said):
+    packages = [odd_package(tmp_path, name, {"share/x": text}) for name, text in (("alpha", "1"), ("beta", content))]
+    conda.link(packages, tmp_path / "env")
+    shown = capsys.readouterr().out
+    assert shown.endswith(said) if said else shown == ""
+    assert (tmp_path / "env/share/x").read_text() == "1"
+
+
 @pytest.mark.parametrize(("dot", "lists"), [("", True), ("./", True), ("", False)])
 def test_odd_packages_are_linked(tmp_path, dot, lists):
     """Archives with members ./info/…, and packages without info/files."""

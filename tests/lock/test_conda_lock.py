@@ -55,6 +55,9 @@ def test_what_is_read_can_be_written_as_an_explicit_lock_and_read_again(locked, 
     path.write_text(conda_lock.explicit(packages, "linux-64", ["a 1"]))
     assert sorted(conda_lock.read(path)) == sorted(packages)
     assert {package.identity[0] for package in packages} == records.keys()
+    for scripts in (None, [], ["a", "b"]):
+        path.write_text(conda_lock.explicit(packages, "linux-64", [], scripts=scripts))
+        assert conda_lock.link_scripts(path) == scripts and sorted(conda_lock.read(path)) == sorted(packages)
 
 
 def test_names_of_dependencies_are_names_alone(project, tmp_path):

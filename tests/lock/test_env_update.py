@@ -110,7 +110,7 @@ def test_a_cooldown_and_a_poetry_toml_keep_new_releases_out(built, copy_of):
     edit(project, "pyproject.toml", "[tool.ruff]\n", '[tool.couplet]\nmin-release-age = "9999d"\n\n[tool.ruff]\n')
     shown = project.make("env-update", fails=True).output
     assert "Because" in shown and "min-release-age leaves out what was published in the last 9999 days" in shown
-    edit(project, "pyproject.toml", '"9999d"', '"7d"')
+    edit(project, "pyproject.toml", '"9999d"', '"7d"\nlink-scripts = []' if project.conda else '"7d"')
     (project.path / "poetry.toml").write_text("[solver]\nmin-release-age = 9999\n")
     shown = project.make("env-update", fails=True).output
     assert "due to solver.min-release-age=9999" in shown
@@ -120,6 +120,10 @@ def test_a_cooldown_and_a_poetry_toml_keep_new_releases_out(built, copy_of):
     conda = project.locked_by_conda()
     assert re.search(r"tabulate\s+- -> \S+\s+Poetry", project.make("env-update").output)
     assert project.locked_by_conda() == conda and check(project).returncode == 0
+    if project.conda:  # what may run a link script stands in the lock, and is no part of it otherwise
+        said = re.compile(r"^# link-scripts .*\n", re.M)
+        assert said.findall((project.path / "conda-linux-64.lock").read_text()) == ["# link-scripts []\n"]
+        assert not said.search(before["conda-linux-64.lock"])
 
 
 def test_files_that_make_writes_belong_to_who_ran_it(built):

@@ -33,6 +33,7 @@ def check(text: str) -> None:
     settings.check_form(document)
     pyproject.check(document)
     settings.groups(document)
+    settings.link_scripts(document)
     command.check_version(document, PYTHON, "environment.yml", "linux-64")
 
 
@@ -60,6 +61,11 @@ LOCKED = {
     "a group that includes another": (f'{HEAD}[dependency-groups]\ntest = ["lib<2"]\ndev = [{{ include-group = "test" }}, "other"]\n', {"lib": "1.0", "other": "2.0"}),
     "dependencies that are dynamic": (f'{NEW}dynamic = ["dependencies"]\n[tool.poetry.dependencies]\nlib = "^1"\n', {"lib": "1.0"}),
     "a source for one name": (f'{NEW}dependencies = ["lib<2", "other"]\n[tool.poetry.dependencies]\nlib = {{ source = "own" }}\n{OWN}', {"lib": "1.0", "other": "2.0"}),
+    "blanks, pipes and a star between versions": (f'{OLD}lib = ">=1 <2"\nother = "^1 || ^2"\nneeds-lib = "1.*"\n', {"lib": "1.0", "other": "2.0", "needs-lib": "1.0"}),
+    "a comment behind a dependency": (f'{NEW}dependencies = ["lib(<2)", "other  # why"]\n', {"lib": "1.0", "other": "2.0"}),
+    "any version": (f"{OLD}lib = {{}}\n", {"lib": "2.0"}),
+    "two spellings of a name": (f'{NEW}dependencies = ["Lib", "lib<2"]\n', {"lib": "1.0"}),
+    "a licence and its classifier": (f'{HEAD}license = "Proprietary"\nlicense-files = ["LICEN[CS]E*"]\nclassifiers = ["License :: Other/Proprietary License"]\n', {}),
     "no package": ('[tool.poetry]\npackage-mode = false\n[tool.poetry.dependencies]\npython = "^3.11"\nlib = "^1"\n', {"lib": "1.0"}),
     "a licence's file": (f'{NEW}license = {{ file = "LICENSE" }}\nreadme = "README.md"\ndependencies = ["lib"]\n', {"lib": "2.0"}),
     "dotted keys": ('project.name = "x"\nproject.version = "1"\nproject.requires-python = ">=3.11"\nproject.dependencies = ["lib"]\n', {"lib": "2.0"}),
@@ -118,6 +124,10 @@ BUILT = {
     "another name than the answer's": ('[project]\nname = "Org.Polar_Ice"\nversion = "1"\n', "org_polar_ice-1", ["org_polar_ice"], ""),
     "a version of Poetry's": ('[project]\nname = "sea-ice"\ndynamic = ["version"]\n[tool.poetry]\nversion = "2.0"\n', "sea_ice-2.0", ["sea_ice"], ""),
     "packages, none": (f"{HEAD}{PACKAGES}[]\n", "sea_ice-1", ["sea_ice"], ""),
+    "packages in several places": (f'{HEAD}{PACKAGES}[{{ include = "a", from = "src" }}, {{ include = "b", from = "." }}, {{ include = "c.py" }}]\n', "sea_ice-1", ["a", "b", "c"], ""),
+    "an extra of a script": (f'{HEAD}[project.optional-dependencies]\ncli = ["lib"]\n[project.scripts]\nice = "sea_ice:main [cli]"\n', "sea_ice-1", ["sea_ice"], "ice=sea_ice:main[cli]"),
+    "versions of another form": (HEAD.replace('"1"', '"v2024.01.05-dev"'), "sea_ice-2024.1.5.dev0", ["sea_ice"], ""),
+    "authors without an address": (OLD.replace("authors = []", 'authors = ["Ada"]\nmaintainers = ["Bo <b@example.com>"]\nlicense = "Proprietary"\nhomepage = "https://example.com"'), "sea_ice-1", ["sea_ice"], ""),
     "packages by a pattern": (f'{HEAD}{PACKAGES}[{{ include = "lib/*.py" }}]\n', "sea_ice-1", ["lib"], ""),
     "include and exclude": (f'{HEAD}[tool.poetry]\ninclude = ["data/*.csv", {{ path = "CHANGELOG.md", format = "sdist" }}]\nexclude = ["x"]\n', "sea_ice-1", ["sea_ice"], ""),
     "a readme that is not there": (f'{NEW}readme = "docs/NOWHERE.md"\n', "sea_ice-1", ["sea_ice"], ""),
@@ -241,6 +251,20 @@ REFUSED = {
     "authors of the old form": (f'{HEAD}authors = ["A <a@b.c>"]\n', "project.authors[0] must be object"),
     # keys
     "a key of [project] with a slip": (f'{NEW}dependancies = ["lib"]\n', "pyproject.toml, [project]: dependancies is not known. Is it dependencies?"),
+    "a key of Poetry's": (f"{HEAD}package-mode = false\n", "pyproject.toml, [project]: package-mode is not known. It goes into [tool.poetry]."),
+    "packages of Poetry's": (f'{HEAD}packages = [{{ include = "sea_ice" }}]\n', "packages is not known. It goes into [tool.poetry]."),
+    "the old development dependencies": (f'{HEAD}dev-dependencies = ["lib"]\n', "dev-dependencies is not known. It is the list dev of [dependency-groups]."),
+    "an address beside urls": (f'{HEAD}homepage = "https://example.com"\n', "homepage is not known. It goes into [project.urls]."),
+    "Python as a key": (f'{HEAD}python = "^3.11"\n', "python is not known. It is called requires-python."),
+    "Python as a dependency": (f'{NEW}dependencies = ["python >=3.11", "lib"]\n', "`python >=3.11` is no package of an index. Python's versions are requires-python in [project]."),
+    "several readmes": (f'{HEAD}readme = ["README.md"]\n', 'project.readme has another form: a text in quotes, or { file = "…" }'),
+    "a group that includes in its own way": (f'{HEAD}[dependency-groups]\ndev = [{{ include = "test" }}]\n', 'dependency-groups.dev[0] has another form: "numpy>=2", or { include-group = "test" }'),
+    "a group's table with a slip": (f'{OLD}[tool.poetry.group.dev.dependency]\nlib = "^1"\n', "tool.poetry.group.dev has another form: packages are in its table dependencies"),
+    "a dependency's table with a slip": (f'{OLD}lib = {{ verison = "^1" }}\n', 'tool.poetry.dependencies.lib has another form: "^1.2", or { version = "^1.2" }'),
+    "a key that Poetry no longer reads": (f'{OLD}lib = {{ version = "^1", allows-prereleases = true }}\n', "[tool.poetry.dependencies]: lib has allows-prereleases, which Poetry ignores. Write allow-prereleases."),
+    "the same in a group": (f'{OLD}[tool.poetry.group.dev.dependencies]\nlib = {{ version = "^1", allows-prereleases = true }}\n', "[tool.poetry.group.dev.dependencies]: lib has allows-prereleases"),
+    "couplet's table as a list": (f'{HEAD}[[tool.couplet]]\nmin-release-age = "7d"\n', "tool.couplet is a table. It begins so: [tool.couplet]"),
+    "link scripts without brackets": (f'{HEAD}[tool.couplet]\nlink-scripts = false\n', "pyproject.toml, [tool.couplet]: link-scripts is False. Example: link-scripts = ["),
     "a key with an underscore": (f'{HEAD}[project.optional_dependencies]\na = ["lib"]\n', "optional_dependencies is not known. Is it optional-dependencies?"),
     "a table with a slip": (f'{HEAD}[dependency-group]\ndev = ["lib"]\n', "pyproject.toml: dependency-group is not known. Is it dependency-groups?"),
     # the old form beside [project]
@@ -262,6 +286,9 @@ REFUSED = {
     "a folder": (f'{NEW}dependencies = ["r @ ./r"]\n', PATH),
     "a folder as Hatch has it": (f'{NEW}dependencies = ["r @ {{root:uri}}/r"]\n', PATH),
     "a folder, in the old form": (f'{OLD}r = {{ path = "../r", develop = true }}\n', PATH),
+    "a folder without a dot": (f'{NEW}dependencies = ["r @ vendor/r-1.0-py3-none-any.whl"]\n', PATH),
+    "a drive of Windows": (f'{NEW}dependencies = ["r @ C:/r"]\n', PATH),
+    "git by ssh": (f'{NEW}dependencies = ["r @ git+ssh://git@github.com/o/r.git"]\n', "r comes from a git repository"),
     "a file": (f'{NEW}dependencies = ["r[x] @ file:///work/r-1.0-py3-none-any.whl"]\n', PATH),
     "a file, in the old form": (f'{OLD}r = {{ file = "r-1.0-py3-none-any.whl" }}\n', PATH),
     "a password": (f'{NEW}dependencies = ["r @ https://ada:secret@example.com/r-1.0-py3-none-any.whl"]\n', "r has a user name or a password in its address, which would be in poetry.lock and in the image.\nWrite it without"),
@@ -274,6 +301,9 @@ REFUSED = {
     "Poetry before poetry-core": (f'{OLD}[build-system]\nrequires = ["poetry>=0.12"]\nbuild-backend = "poetry.masonry.api"\n', "build-system.build-backend is poetry.masonry.api. The image is built by poetry-core alone: write build-backend"),
     "setuptools": (f'{HEAD}[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n', "build-system.build-backend is setuptools.build_meta"),
     "setuptools, by saying nothing": (f'{HEAD}[build-system]\nrequires = ["setuptools", "wheel"]\n', "build-system.build-backend is missing, which stands for setuptools. The image"),
+    "setuptools of another time": (f'{HEAD}[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta:__legacy__"\n', "build-system.build-backend is setuptools.build_meta:__legacy__"),
+    "uv": (f'{HEAD}[build-system]\nrequires = ["uv_build"]\nbuild-backend = "uv_build"\n', "build-system.build-backend is uv_build"),
+    "the old build script": (f'{OLD.replace("authors", "build = " + chr(34) + "build.py" + chr(34) + chr(10) + "authors")}', "[tool.poetry.build] runs a script"),
     "a compiler for Rust": (f'{HEAD}[build-system]\nrequires = ["maturin"]\nbuild-backend = "maturin"\n', "build-system.build-backend is maturin"),
     "a build script": (f'{HEAD}[tool.poetry.build]\nscript = "build.py"\n', "[tool.poetry.build] runs a script"),
     "C extensions": (f'{HEAD}[[tool.setuptools.ext-modules]]\nname = "x"\nsources = ["x.c"]\n', "nothing here reads [tool.setuptools.ext-modules], so that it would have no effect.\nTake it out."),
@@ -281,6 +311,9 @@ REFUSED = {
     "plugins of Poetry's": (f'{HEAD}[tool.poetry.requires-plugins]\npoetry-plugin-export = ">=1.8"\n', "nothing here reads [tool.poetry.requires-plugins], so that it would have no effect.\nTake it out."),
     "a script in a file": (f'{OLD}[tool.poetry.scripts]\nice = {{ reference = "bin/ice.sh", type = "file" }}\n', "the program ice is {'reference': 'bin/ice.sh', 'type': 'file'}. Example: ice = \"my_package.module:function\""),
     "a script without its function": (f'{HEAD}[project.scripts]\nice = "sea_ice.main"\n', "the program ice is 'sea_ice.main'. Example"),
+    "a script with its parentheses": (f'{HEAD}[project.scripts]\nice = "sea_ice:main()"\n', "the program ice is 'sea_ice:main()'. Example"),
+    "a script by its path": (f'{HEAD}[project.scripts]\nice = "src/sea_ice/main.py"\n', "the program ice is 'src/sea_ice/main.py'. Example"),
+    "a script of a name with a dash": (f'{HEAD}[project.scripts]\nice = "sea-ice:main"\n', "the program ice is 'sea-ice:main'. Example"),
     "a script that is a command": (f'{HEAD}[project.gui-scripts]\nice = "python main.py"\n', "the program ice is 'python main.py'"),
     "a script of an extra that is none": (f'{OLD}[tool.poetry.scripts]\nice = {{ callable = "a:b", extras = ["x"] }}\n', 'The script "ice" requires extra "x" which is not defined.'),
     # other tools' dependencies
@@ -288,6 +321,16 @@ REFUSED = {
     "dependencies that setuptools reads": (f'{NEW}[tool.setuptools.dynamic]\ndependencies = {{ file = "requirements.txt" }}\n', "nothing here reads [tool.setuptools.dynamic]"),
     "uv's sources": (f'{NEW}dependencies = ["lib"]\n[tool.uv.sources]\nlib = {{ git = "https://x/y" }}\n', "nothing here reads [tool.uv.sources]"),
     "uv's group": (f'{HEAD}[tool.uv]\ndev-dependencies = ["lib"]\n', "nothing here reads [tool.uv.dev-dependencies]"),
+    "uv's index": (f'{HEAD}[[tool.uv.index]]\nname = "own"\nurl = "https://example.com/simple"\n', "nothing here reads [tool.uv.index], so that it would have no effect.\nTake it out. What you need of it goes into [project], [dependency-groups] or environment.yml, an index into [[tool.poetry.source]]"),
+    "uv's constraints": (f'{HEAD}[tool.uv]\nconstraint-dependencies = ["lib<2"]\n', "nothing here reads [tool.uv.constraint-dependencies]"),
+    "uv's overrides": (f'{HEAD}[tool.uv]\noverride-dependencies = ["lib<2"]\n', "nothing here reads [tool.uv.override-dependencies]"),
+    "uv's workspace": (f'{HEAD}[tool.uv.workspace]\nmembers = ["a"]\n', "nothing here reads [tool.uv.workspace]"),
+    "pdm's index": (f'{HEAD}[[tool.pdm.source]]\nname = "own"\nurl = "https://example.com/simple"\n', "nothing here reads [tool.pdm.source]"),
+    "pdm's overrides": (f'{HEAD}[tool.pdm.resolution.overrides]\nlib = "1"\n', "nothing here reads [tool.pdm.resolution]"),
+    "rye's index": (f'{HEAD}[[tool.rye.sources]]\nname = "own"\nurl = "https://example.com/simple"\n', "nothing here reads [tool.rye.sources]"),
+    "pixi's packages for one platform": (f'{HEAD}[tool.pixi.target.linux-64.dependencies]\nnumpy = "*"\n', "nothing here reads [tool.pixi.target]"),
+    "conda-lock's channels": (f'{HEAD}[tool.conda-lock]\nchannels = ["own"]\n', "nothing here reads [tool.conda-lock.channels]"),
+    "unidep's packages": (f'{HEAD}[tool.unidep]\ndependencies = ["numpy"]\n', "nothing here reads [tool.unidep.dependencies]"),
     "pdm's groups": (f'{HEAD}[tool.pdm.dev-dependencies]\ntest = ["lib"]\n', "nothing here reads [tool.pdm.dev-dependencies]"),
     "pixi's packages": (f'{HEAD}[tool.pixi.dependencies]\nnumpy = "*"\n', "nothing here reads [tool.pixi.dependencies]"),
     "conda-lock's packages": (f'{HEAD}[tool.conda-lock.dependencies]\nnumpy = "1"\n', "nothing here reads [tool.conda-lock.dependencies]"),
@@ -303,7 +346,10 @@ def test_what_would_be_ignored_or_lost_is_refused_by_name(case):
     assert said.startswith("pyproject.toml") and words in said and "secret" not in said and "^v?" not in said
 
 
-@pytest.mark.parametrize("text", [NEW, HEAD, OLD, HEAD + CORE, OLD + CORE])
+NEAR = f'{NEW}dependencies = ["r @ https://example.com/r-1.0-py3-none-any.whl", "python-dateutil", "python.x"]\n'
+
+
+@pytest.mark.parametrize("text", [NEW, HEAD, OLD, HEAD + CORE, OLD + CORE, NEAR])
 def test_what_the_rows_are_made_of_is_not_refused(text):
     """Their negative control."""
     check(text)
@@ -331,6 +377,18 @@ OF_POETRYS = {
     "a key with a slip": ('[tool.poetry]\npackags = [{ include = "x" }]\n', "Additional properties are not allowed ('packags' was unexpected)"),
     "another Poetry": ('[tool.poetry]\nrequires-poetry = "<2"\n', "This project requires Poetry <2"),
     "a requirement as conda has it": ('[project.optional-dependencies]\na = ["lib=1.0"]\n', "lib=1.0\n"),
+    "a caret beside [project]": ('[project.optional-dependencies]\na = ["lib (^1)"]\n', "lib (^1)\n"),
+    "a file of requirements": ('[project.optional-dependencies]\na = ["-r requirements.txt"]\n', "-r requirements.txt\n"),
+    "an address without a name": ('[project.optional-dependencies]\na = ["git+https://github.com/o/r"]\n', "git+https://github.com/o/r\n"),
+    "conditions without a comma": ('[project.optional-dependencies]\na = ["lib>=1 <2"]\n', "lib>=1 <2\n"),
+    "the newest": ('[tool.poetry.group.dev.dependencies]\nlib = "latest"\n', "Could not parse version constraint: latest"),
+    "itself, for an extra of all": ('[project.optional-dependencies]\na = ["lib"]\nall = ["sea-ice[a]"]\n', "Package 'sea-ice[a]' is listed as a dependency of itself."),
+    "groups with a slip": ('[tool.poetry.groups.dev.dependencies]\nlib = "*"\n', "('groups' was unexpected)"),
+    "an underscore": ('[tool.poetry.dev_dependencies]\nlib = "*"\n', "('dev_dependencies' was unexpected)"),
+    "settings of poetry.toml": ("[tool.poetry.virtualenvs]\nin-project = true\n", "('virtualenvs' was unexpected)"),
+    "a source without an address": ('[[tool.poetry.source]]\nname = "own"\n', "Missing [url] in source 'own'."),
+    "a source as a table": ('[tool.poetry.source]\nname = "own"\nurl = "{index}/simple"\n', "tool.poetry.source must be array"),
+    "a source that is none": ('[tool.poetry.group.dev.dependencies]\nlib = { version = "*", source = "none" }\n', 'Repository "none" does not exist.'),
     "a group that includes none": ('[dependency-groups]\ndev = [{ include-group = "test" }]\n', "Group 'dev' includes group 'test' which is not defined."),
 }  # fmt: skip
 
@@ -366,14 +424,29 @@ WRITTEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def ends(text: str) -> list[tuple[str, str]]:
+    """Return what each line of a text begins with, up to its value, and its end."""
+    return [(line.split("=")[0].rstrip(), line[-1:] * line.endswith("\r")) for line in text.split("\n")[:-1]]
+
+
+@pytest.mark.parametrize(
+    "kinds", [["\n"], ["\r\n"], ["\n", "\r\n"], ["\r\n", "\r\n", "\n"]], ids=["Unix", "Windows", "both", "more of Windows'"]
+)
 @pytest.mark.parametrize("case", WRITTEN)
-def test_pins_come_in_and_all_else_stays(tmp_path: Path, case: str, end: str):
+def test_pins_come_in_and_all_else_stays(tmp_path: Path, case: str, kinds: list[str]):
+    """Each line of the user's keeps its own end; the new ones get that of most."""
     path, text = tmp_path / "pyproject.toml", WRITTEN[case]
-    path.write_bytes(text.replace("\n", end).encode())
+    given = "".join(line + kinds[number % len(kinds)] for number, line in enumerate(text.splitlines()))
+    path.write_bytes(given.encode())
     pins.write_pins(path, ["lib==2.0"])
     written = path.read_bytes().decode()
-    assert written.count("\n") == written.count(end) > text.count("\n")
+    new, left = [], ends(written)
+    for line in ends(given):
+        assert line in left, (line, left)
+        new += left[: left.index(line)]
+        left = left[left.index(line) + 1 :]
+    most = "\r" * (given.count("\r\n") * 2 > given.count("\n"))
+    assert {end for _, end in [*new, *left]} == {most}
     after = tomllib.loads(written)
     assert after["dependency-groups"].pop("conda") == ["lib==2.0"] and after["tool"]["poetry"]["group"].pop("conda") == {
         "optional": True

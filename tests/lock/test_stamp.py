@@ -103,6 +103,7 @@ STALE = {
     "Poetry's own table": ("[tool.poetry]\n", '[tool.poetry]\ndependencies.altair = "^5"\n'),
     "a group of Poetry's": ("[tool.poetry]\n", '[tool.poetry]\ngroup.docs.dependencies.altair = "^5"\n'),
     "a source": ("[tool.ruff]\n", '[[tool.poetry.source]]\nname = "corp"\nurl = "https://example.org"\n[tool.ruff]\n'),
+    "what may run a link script": ("[tool.ruff]\n", "[tool.couplet]\nlink-scripts = []\n[tool.ruff]\n"),
     "a virtual package": ("[tool.ruff]\n", '[tool.couplet.virtual-packages]\n__cuda = "12.9"\n[tool.ruff]\n'),
 }
 

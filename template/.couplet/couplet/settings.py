@@ -64,6 +64,15 @@ def pyproject(folder: Path) -> dict[str, Any]:
         raise UserError(f"pyproject.toml is no UTF-8 text: {error}. Save it as UTF-8.") from None
 
 
+FORMS = {
+    r"tool\.poetry\.group\.[\w-]+(?= )": "packages are in its table dependencies, other groups in its list include-groups",
+    r"tool\.poetry\.": '"^1.2", or { version = "^1.2" }',
+    "dependency-groups": '"numpy>=2", or { include-group = "test" }',
+    "": 'a text in quotes, or { file = "…" }',
+}
+"""What a key begins with that poetry-core finds in none of several forms, and those forms."""
+
+
 def check_form(document: dict[str, Any]) -> None:
     """Raise UserError where poetry-core finds a pyproject.toml wrong, or would ignore part of it."""
     from poetry.core.factory import Factory
@@ -76,7 +85,11 @@ def check_form(document: dict[str, Any]) -> None:
     # several readmes of different kinds are no error of a build
     errors = [one for one in found["errors"] if "README" not in one]
     said = [re.sub("must match pattern .*", "has another form: a version is 1.2.3, a name my-project", one) for one in errors]
-    said = [re.sub("must be valid exactly .*", 'has another form: "^1.2", or { version = "^1.2" }', one) for one in said]
+    for begins, example in FORMS.items():
+        said = [
+            re.sub(rf"^({begins}.*) (must be valid exactly|cannot be validated) .*", rf"\1 has another form: {example}", one)
+            for one in said
+        ]
     said += [one.splitlines()[0] for one in found["warnings"] if "will be ignored" in one]
     packages = document.get("tool", {}).get("poetry", {}).get("packages", [])
     said += [
@@ -117,6 +130,14 @@ def groups(document: dict[str, Any]) -> dict[str, list[str]]:
         if unknown := [name for name in named if normalise(name) not in known]:
             raise UserError(f"{where} names {', '.join(unknown)}, which is no group here. There are: {', '.join(known)}.")
         found[image] = [image, *map(normalise, named)]
+    return found
+
+
+def link_scripts(document: dict[str, Any]) -> list[str] | None:
+    """Return the packages of conda's whose link scripts may run, None for all. Raises UserError for what is no list of names."""
+    found = table(document).get("link-scripts")
+    if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
+        raise UserError(f'pyproject.toml, [tool.couplet]: link-scripts is {found!r}. Example: link-scripts = ["font-ttf-ubuntu"]')
     return found
 
 

@@ -175,12 +175,19 @@ def variables(path: Path) -> dict[str, str]:
     return dict(json.loads(found[1])) if found else {}
 
 
+def link_scripts(path: Path) -> Optional[list[str]]:  # noqa: UP045
+    """Return the packages of an explicit lock whose link scripts may run, None for all."""
+    found = re.search(r"^# link-scripts (\[.*\])$", path.read_text(), re.M)
+    return list(json.loads(found[1])) if found else None
+
+
 def explicit(
     packages: list[Package],
     subdir: str,
     tools: list[str],
     dev: bool = False,
     variables: Optional[dict[str, str]] = None,  # noqa: UP045  (evaluated by Python 3.9, which conda's root may be)
+    scripts: Optional[list[str]] = None,  # noqa: UP045
 ) -> str:
     """Return the text of conda-<platform>.lock, without its stamp: what `conda create --file` takes."""
     ordered = sorted(packages, key=lambda package: package.identity)
@@ -190,6 +197,7 @@ def explicit(
         f"# platform: {subdir}",
         *(f"# made with {tool}" for tool in tools),
         *([f"# variables {json.dumps(variables, sort_keys=True)}"] if variables else []),
+        *([] if scripts is None else [f"# link-scripts {json.dumps(scripts)}"]),
         *(f"# sha256 {package.sha256} {package.file_name}" for package in ordered),
         "@EXPLICIT",
         *(f"{package.url}#{package.md5}" for package in ordered),

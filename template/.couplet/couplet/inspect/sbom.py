@@ -7,10 +7,12 @@ What the base image brings is one component, by its name; its own packages are i
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import re
+import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,11 +20,12 @@ from urllib.parse import quote
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.requirements import Requirement
 
-from couplet import settings
+from couplet import network, settings
 from couplet.formats import conda_lock, platforms, poetry_lock
 from couplet.formats.files import write_whole
 from couplet.formats.names import normalise
 from couplet.inspect import locked
+from couplet.install import conda_root
 
 Component = dict[str, Any]
 """A component in CycloneDX's own form."""
@@ -42,8 +45,9 @@ def licences(text: str) -> list[dict[str, Any]]:
         return [{"license": {"name": text}}]
 
 
-def conda_component(record: conda_lock.Record) -> Component:
-    """Return the component of one of conda's packages."""
+def conda_component(record: conda_lock.Record, scripted: Collection[str]) -> Component:
+    """Return the component of one of conda's packages; that it runs a script when it is installed is a property."""
+    script = {"name": "couplet:link-script", "value": f"bin/.{record.name}-post-link.sh"}
     channel, subdir, archive = record.url.rsplit("/", 3)[1:]
     kind = "conda" if archive.endswith(".conda") else "tar.bz2"
     about = f"build={quote(record.build)}&channel={quote(channel)}&subdir={subdir}&type={kind}"
@@ -53,8 +57,24 @@ def conda_component(record: conda_lock.Record) -> Component:
         record.version,
         licenses=licences(record.license),
         hashes=[{"alg": "MD5", "content": record.md5}, {"alg": "SHA-256", "content": record.sha256}],
+        properties=[script] * (record.name in scripted),
         externalReferences=[{"type": "distribution", "url": record.url}],
     )
+
+
+def link_scripts(folder: Path, subdir: str) -> list[str]:
+    """Return the names of conda's packages that run a script when they are installed. Fetches what the cache has not."""
+    packages = [record.package for record in locked.conda(folder).get(subdir, {}).values()]
+    if not packages:
+        return []
+    # Not there without conda.
+    from couplet.install.conda import with_scripts
+
+    with tempfile.TemporaryDirectory() as scratch:
+        lock = Path(scratch, "all.lock")
+        lock.write_text(conda_lock.explicit(packages, subdir, []))
+        conda_root.call("fetch", str(lock))
+    return asyncio.run(with_scripts(packages))
 
 
 def python_component(package: poetry_lock.Locked) -> Component:
@@ -89,8 +109,8 @@ def pinned_names(document: Mapping[str, Any], environment: Mapping[str, str]) ->
     return {normalise(pin.name) for pin in pins if not pin.marker or pin.marker.evaluate(dict(environment))}
 
 
-def sbom(folder: Path, subdir: str) -> dict[str, Any]:
-    """Return the SBOM of the project in a folder, for one platform, as plain data."""
+def sbom(folder: Path, subdir: str, scripted: Collection[str] = ()) -> dict[str, Any]:
+    """Return the SBOM of the project in a folder, for one platform, as plain data; `scripted` are link_scripts()."""
     project, document = settings.project(folder), settings.pyproject(folder)
     of_conda = locked.conda(folder) or {subdir: {}}
     if subdir not in of_conda:
@@ -100,7 +120,7 @@ def sbom(folder: Path, subdir: str) -> dict[str, Any]:
     packages = poetry_lock.wanted(poetry_lock.read(folder / "poetry.lock"), settings.groups(document)["main"], environment)
     # what conda installs, Poetry's lock names too, and does not install; what the pins need beyond that, it does
     pinned = pinned_names(document, environment)
-    conda = {name: conda_component(record) for name, record in records.items()}
+    conda = {name: conda_component(record, scripted) for name, record in records.items()}
     poetry = {package.name: python_component(package) for package in packages if package.name not in pinned}
     lock = folder / "base-images.lock"
     base = base_component(project.base_image, lock.read_text() if lock.is_file() else "")
@@ -135,7 +155,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--project", type=Path, required=True, help="folder of the project")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     options = parser.parse_args(arguments)
-    found = sbom(options.project, platforms.this_machine())
+    network.apply()
+    here = platforms.this_machine()
+    found = sbom(options.project, here, link_scripts(options.project, here))
     write_whole(options.out, f"{json.dumps(found, indent=2)}\n".encode())
     kinds = [component["purl"].partition("/")[0] for component in found["components"]]
     print(f"{kinds.count('pkg:conda')} packages of conda's, {kinds.count('pkg:pypi')} of Poetry's", flush=True)

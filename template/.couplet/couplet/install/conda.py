@@ -68,11 +68,21 @@ async def needed(package: Package, scratch: Path) -> rattler.RepoDataRecord:
     return rattler.RepoDataRecord(record, package.file_name, archive.as_uri(), package.url.rsplit("/", 2)[0])
 
 
-def link(packages: list[Package], prefix: Path) -> list[str]:
+async def with_scripts(packages: list[Package]) -> list[str]:
+    """Return the names of fetched packages that bring a link script, which runs when they are installed."""
+    found = []
+    for package in packages:
+        archive, name = await PackageArchive.from_path(conda_root.archive(package)), package.identity[0]
+        listed = await archive.read_file("info/paths.json") or await archive.read_file("info/files") or b""
+        found += [name] * (f"bin/.{name}-post-link.sh".encode() in listed)
+    return found
+
+
+def link(packages: list[Package], prefix: Path, allowed: list[str] | None = None) -> list[str]:
     """Unpack and link fetched packages into `prefix`, beside what it holds, and run their link scripts, as conda does.
 
     Returns the names of the packages whose scripts ran. Raises UserError for a package that cannot be linked, or whose
-    script fails.
+    script fails or may not run: with `allowed`, that of no other.
     """
     scripts = LinkScripts()
     installed = [rattler.PrefixRecord.from_path(path) for path in sorted(prefix.glob("conda-meta/*.json"))]
@@ -91,6 +101,12 @@ def link(packages: list[Package], prefix: Path) -> list[str]:
         )
 
     try:
+        refused = [] if allowed is None else sorted({*asyncio.run(with_scripts(packages))} - {*allowed})
+        if refused:
+            raise UserError(
+                f"{', '.join(refused)}: a post-link script would run (bin/.NAME-post-link.sh in the package), and `link-scripts` under\n"
+                f"[tool.couplet] in pyproject.toml does not name the package. Name it there, and run `make env-update`. Or: {OTHER}"
+            )
         asyncio.run(work())
     except (InstallerError, ExtractError, OSError) as error:
         text = f"conda's packages cannot be linked: {error}.\nIf a package is damaged or two do not go together: {OTHER}"
@@ -100,7 +116,27 @@ def link(packages: list[Package], prefix: Path) -> list[str]:
             f"the post-link script of {', '.join(scripts.failed)} failed. It comes with the package "
             f"(bin/.NAME-post-link.sh), and conda refuses such an installation too.\n{OTHER}"
         )
+    clashes(prefix)
     return scripts.ran
+
+
+def clashes(prefix: Path) -> None:
+    """Say which files of one package another's are in the place of: those lie below __clobbers__ now.
+
+    Raises UserError where one is a file and the other a folder, which conda refuses too.
+    """
+    other, folders = [], []
+    for record in records.conda_records(prefix):
+        for entry in [entry for entry in record["paths_data"]["paths"] if entry.get("original_path")]:
+            place, shown = prefix / entry["original_path"], f"{entry['original_path']} of {record['name']}"
+            if place.is_dir() or any(above.is_file() for above in place.parents):
+                folders.append(shown)
+            elif not place.is_file() or files.sha256(str(place)) != entry.get("sha256_in_prefix"):
+                other.append(shown)
+    if folders:
+        raise UserError(f"of two packages one has a file where the other has a folder: {', '.join(folders)}.\n{OTHER}")
+    if other:
+        print(f"conda: of two packages with one file, the other's is in place: {', '.join(other)}", flush=True)
 
 
 def noarch_sources(recorded: list[dict[str, Any]]) -> list[str]:
@@ -159,7 +195,7 @@ def install(locks: Path, prefix: Path) -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ.update(HOME=home, PYTHONDONTWRITEBYTECODE="1")
         try:
-            scripted = link(packages, prefix)
+            scripted = link(packages, prefix, conda_lock.link_scripts(named))
             finish_records(packages, prefix, scripted)
             write_history(prefix, locked)
             write_variables(prefix, conda_lock.variables(named))

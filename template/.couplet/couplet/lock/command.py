@@ -109,7 +109,7 @@ def lock_with_conda(
     check_python(document, runtime)
 
     with ThreadPoolExecutor() as pool:
-        interpreter = pool.submit(pins.interpreter, locked[here], here)
+        interpreter = pool.submit(pins.interpreter, locked[here], here, settings.link_scripts(document))
         distributions = pins.provided(locked)
         owners = {name: next(iter(where.values()))[1] for name, where in distributions.items()}
         lines = pins.leave_out_unpublished(pins.pins(distributions, subdirs), set(old_pins), owners)
@@ -131,7 +131,7 @@ def lock_with_conda(
     for dev, of_image in [(False, runtime), (True, locked)] if (project / stamp.DEV).is_file() else [(False, runtime)]:
         for subdir in subdirs:
             packages = [record.package for record in of_image[subdir].values()]
-            body = conda_lock.explicit(packages, subdir, tools, dev, asked.variables)
+            body = conda_lock.explicit(packages, subdir, tools, dev, asked.variables, settings.link_scripts(document))
             (project / conda_lock.file_name(subdir, dev)).write_text(stamp.stamped(body, now))
     pythons = {subdir: records["python"].version for subdir, records in locked.items()}
     held_on = {name: where.keys() for name, where in distributions.items()}
@@ -210,6 +210,7 @@ def main(arguments: list[str]) -> None:
     # a wrong value is no reason to wait for conda
     cooldown.read(document)
     settings.groups(document)
+    settings.link_scripts(document)
 
     if made.conda:
         subdirs = sorted(made.platforms)

@@ -39,6 +39,10 @@ HINTS = (
         "has a key in brackets that would be ignored. Known keys are version, build, build_number, md5, sha256 and license; a channel "
         "goes before it: `channel::name`.",
     ),
+    (
+        r"^[^[]*([=<>!~]|\w\s+\w)[^[]*\[(.*,)?\s*version\s*=",
+        "has two versions, and the one in front of the brackets would be ignored.",
+    ),
     (r"\[[\w ,.-]+\]", "asks for extras, which only PyPI's packages have: it goes into `dependencies` in pyproject.toml."),
     (r"://|^[./~]|\.(conda|tar\.bz2)$", "is an archive's address. Name its channel under `channels`, and the package here."),
     (
@@ -53,7 +57,7 @@ PIP = (
         "write the lines of that file into `dependencies` in pyproject.toml.",
     ),
     (r"-(-trusted|-pre|-no-|-only|-prefer|-use)", "options of pip mean nothing to Poetry."),
-    (r"(-e\s*|--editable[ =]\s*)?[.](\[.*)?$", "the project itself is installed anyway."),
+    (r"(-e\s*|--editable[ =]\s*)?[.]/?(\[.*)?$", "the project itself is installed anyway."),
     (
         r".*\b(git|hg|svn|bzr)\+|(-e|--editable)\b|[./~]|.*\bfile:",
         "no hash covers a repository or a folder: publish a wheel of it.",
@@ -69,8 +73,9 @@ SELECTORS = {
 }
 """The comments `# [linux]` behind a dependency that hold on each platform, as conda-lock has them."""
 KNOWN = sorted(set().union(*SELECTORS.values()))
-SELECTOR = re.compile(rf"#(?:\s*\[\s*([^]]*?)\s*\](?!\()|.*\[\s*({'|'.join(KNOWN)}|win|win64)\s*\])")
-"""A comment that begins with brackets, which are no link, or has a selector in them further on."""
+SYSTEMS = rf"(?:not\s+)?(?:py\s*[<>=!]|(?:{'|'.join(KNOWN)}|win(?:32|64)?|linux32|osx64|x86(?:_64)?)\b)"
+SELECTOR = re.compile(rf"#(?:\s*\[\s*([^]]*?)\s*\]|.*\[\s*({SYSTEMS}[^]]*?)\s*\])(?!\()")
+"""A comment that begins with brackets, which are no link, or has further on some that begin as a selector does."""
 
 
 class RefusedError(Exception):
@@ -140,13 +145,15 @@ def _table(item: dict[Any, Any], line: int, shown: str) -> NoReturn:
         way = "\n".join([" What comes from PyPI is Poetry's:", *dict.fromkeys(ways), "Then"]) if ways else " To repair it,"
         refuse(line, f"pip: asks for {', '.join(asked) or 'nothing'}.{way} take the section out here, and run `make env-update`.")
     if str(key).startswith("sel("):
-        name = str(key)[4:].rstrip(")")
-        refuse(line, f"`{key}: {value}` is not known here. For one system alone, write `- {value}  # [{name}]`.")
+        ways = [f"`- {one}  # [{str(key)[4:].rstrip(')')}]`" for one in (value if isinstance(value, list) else [value])]
+        refuse(line, f"`{shown}` is not known here. For one system alone, write {' and '.join(ways)}.")
     if re.search(PLACEHOLDER[0], shown):
         refuse(line, f"`{shown}` {PLACEHOLDER[1]}")
     way = "Example: `- numpy>=2`."
     if len(item) == 1 and isinstance(value, (str, int, float)) and key != "name":
-        way = f"Write `- {re.sub(':: *', '::', shown) if '::' in shown else re.sub(': *', '=', shown)}`."
+        plain = re.sub("[\"']", "", shown)
+        plain = re.sub(":: *", "::", plain) if "::" in plain else re.sub(": *([<>=!~]?)", lambda sign: sign[1] or "=", plain)
+        way = f"Write `- {plain}`."
     refuse(line, f"`{shown}` is no dependency. {way}")
 
 
@@ -171,7 +178,11 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
         if re.search(pattern, package):
             refuse(line, f"`{text}` {way}")
     try:
-        return Spec(text, line, MatchSpec(text, strict=False), selector)
+        match = MatchSpec(text, strict=False)
+        if re.match(r"[^^].*[<>=!,\s]|[<>=!,]", match.build or ""):
+            way = "Put a comma between conditions (`>=1,<2`), and each dependency into a line of its own."
+            refuse(line, f"`{text}` has `{match.build}` where a build stands. {way}")
+        return Spec(text, line, match, selector)
     except InvalidMatchSpecError as error:
         why = f"`{text}` is not a spec that conda can read ({str(error).splitlines()[0]})."
         refuse(line, f"{why}\nconda can read these: numpy, numpy>=2,<3, numpy=2.1, numpy=2.1=py313*.")
@@ -180,7 +191,7 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
 def _channel(item: Any, line: int, written: str = "") -> str:
     """Return the name or address of a channel; `written` is its line, '' for that of a dependency. Raises RefusedError."""
     name, why = str(item).strip(), ""
-    if not isinstance(item, str) or not re.fullmatch(r"\w+://[^\s{}$,]+|\w[\w./-]*", name) or name == "local":
+    if not isinstance(item, str) or not re.fullmatch(r"\w+://[^\s{}<>$,]+|\w[\w./-]*", name) or name == "local":
         why = "is no channel. Example: `- conda-forge`; a folder of this machine is none."
     elif found := re.search(r"/((linux|osx|win)-\w+|noarch)/?$", name):
         why = f"names a platform. A channel has all of them: write it without {found[0]}."
@@ -221,7 +232,7 @@ def _variables(document: CommentedMap) -> dict[str, str]:
         if not re.fullmatch(r"[A-Za-z_]\w*", str(name)) or name == "PATH":
             refuse(line, f"`{name}` is no variable that conda can set.")
         if isinstance(value, bool) or not isinstance(value, (str, int, float)) or "\n" in str(value):
-            refuse(line, f"`{name}: {value}` is no text in one line. Write it in quotes.")
+            refuse(line, f"`{name}: {'…' if isinstance(value, dict) else value}` is no text in one line. Write it in quotes.")
         if "'" in str(value):
             refuse(line, f"`{name}: {value}` has an apostrophe, which conda's activation cannot set.")
         found[name] = str(value if isinstance(value, str) else float(value) if isinstance(value, float) else int(value))

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,13 @@ INTERPRETERS = CACHE / "interpreters"
 WEEK = 7 * 86400
 
 
-def interpreter(records: Mapping[str, Record], platform: str) -> Path:
+def interpreter(records: Mapping[str, Record], platform: str, scripts: list[str] | None = None) -> Path:
     """Return an environment of the locked Python alone, since Poetry locks for the Python that it finds active.
 
     It stays in the builder's cache, for the next lock with the same Python, until no lock has used it for a week.
     """
     needed = conda_lock.closure(records, ["python"])
-    lock = conda_lock.explicit([record.package for record in needed.values()], platform, [])
+    lock = conda_lock.explicit([record.package for record in needed.values()], platform, [], scripts=scripts)
     prefix = INTERPRETERS / hashlib.sha256(lock.encode()).hexdigest()[:16]
     INTERPRETERS.mkdir(parents=True, exist_ok=True)
     with (INTERPRETERS / "lock").open("w") as one, tempfile.TemporaryDirectory() as folder:
@@ -143,7 +144,6 @@ def leave_out_unpublished(lines: list[str], known: set[str], owners: Mapping[str
 def write_pins(path: Path, lines: list[str]) -> None:
     """Write the group `conda` of pyproject.toml, and leave every other byte as it is (but for a byte order mark)."""
     text = path.read_bytes().decode("utf-8-sig")
-    end = "\r\n" if "\r\n" in text else "\n"
     document = parse(text.replace("\r\n", "\n"))
     groups = document.setdefault("dependency-groups", table())
     if list(groups.get("conda", [])) != lines:
@@ -154,4 +154,16 @@ def write_pins(path: Path, lines: list[str]) -> None:
     poetry = tool.setdefault("poetry", {} if isinstance(tool, InlineTable) else table())
     if not poetry.get("group", {}).get("conda", {}).get("optional"):
         poetry.setdefault("group", {} if isinstance(poetry, InlineTable) else table(True))["conda"] = {"optional": True}
-    path.write_bytes(dumps(document).replace("\n", end).encode())
+    path.write_bytes(with_ends_of(text, dumps(document)).encode())
+
+
+def with_ends_of(before: str, after: str) -> str:
+    """Return a text of Unix lines, where each line ends as it did before, and a new one as most do."""
+    old, new = before.split("\n"), after.split("\n")
+    ends = ["\r" * (before.count("\r\n") * 2 > before.count("\n"))] * len(new)
+    plain = [line.removesuffix("\r") for line in old]
+    for kind, i, i_end, j, j_end in SequenceMatcher(None, plain, new, autojunk=False).get_opcodes():
+        for one, other in zip(range(i, i_end), range(j, j_end), strict=kind == "equal"):
+            ends[other] = old[one][len(plain[one]) :] if one < len(old) - 1 else ends[other]
+    ends[-1] = ""
+    return "\n".join(map("".join, zip(new, ends, strict=True)))

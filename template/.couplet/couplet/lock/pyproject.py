@@ -14,7 +14,7 @@ from couplet.errors import UserError
 from couplet.formats.names import normalise
 from couplet.lock.cooldown import EXAMPLES
 
-OPTIONS = ("audit", "virtual-packages", "runtime-groups", "dev-groups", *EXAMPLES)
+OPTIONS = ("audit", "virtual-packages", "runtime-groups", "dev-groups", "link-scripts", *EXAMPLES)
 """The keys of [tool.couplet]."""
 BACKEND = "poetry.core.masonry.api"
 PROJECT = (
@@ -34,9 +34,20 @@ PROJECT = (
     *("import-names", "import-namespaces"),
 )
 """The keys of [project]."""
+MOVED = {
+    **dict.fromkeys(
+        ("package-mode", "packages", "include", "exclude", "group", "source", "extras"), "It goes into [tool.poetry]."
+    ),
+    **dict.fromkeys(("homepage", "repository", "documentation", "url"), "It goes into [project.urls]."),
+    "dev-dependencies": "It is the list dev of [dependency-groups].",
+    "python": "It is called requires-python.",
+}
+"""Keys that have another place, or another name, than [project]."""
 ELSEWHERE = (
     *("uv.sources", "uv.dev-dependencies", "pdm.dev-dependencies", "rye.dev-dependencies", "flit.metadata", "setuptools.dynamic"),
     *("setuptools.ext-modules", "pixi.dependencies", "pixi.pypi-dependencies", "pixi.feature", "conda-lock.dependencies"),
+    *("uv.index", "uv.constraint-dependencies", "uv.override-dependencies", "uv.exclude-dependencies", "uv.workspace"),
+    *("pdm.resolution", "pdm.source", "rye.sources", "pixi.target", "conda-lock.channels", "unidep.dependencies"),
     *("poetry-dynamic-versioning", "poetry-version-plugin", "poetry.requires-plugins"),
 )
 """Tables below [tool] that would change what is installed, if what reads them were here."""
@@ -50,7 +61,7 @@ WHY = {
 }
 WHY["file"] = WHY["path"]
 REQUIREMENT = re.compile(
-    r"\s*([\w.-]+)\s*(?:\[[^]]*\])?\s*@\s*(?:(?P<git>(?:git|hg|svn|bzr)\+)|(?P<path>file:|[./~{])|(?P<url>\w+://[^/\s]*@))"
+    r"\s*([\w.-]+)\s*(?:\[[^]]*\])?\s*@\s*(?:(?P<git>(?:git|hg|svn|bzr)\+)|(?P<path>file:|(?!\s|\w+://))|(?P<url>\w+://[^/\s]*@))"
 )
 
 
@@ -64,6 +75,7 @@ def _known(where: str, keys: Iterable[str], known: Sequence[str]) -> None:
     for key in [key for key in keys if key not in known]:
         close = difflib.get_close_matches(key, known, 1)
         guess = f"Is it {close[0]}?" if close else f"Known are {', '.join(known)}."
+        guess = MOVED.get(key, guess) if known is PROJECT else guess
         raise UserError(f"pyproject.toml{where}: {key} is not known. {guess}")
 
 
@@ -77,7 +89,8 @@ def _elsewhere(document: dict[str, Any]) -> None:
         if table:
             raise UserError(
                 f"pyproject.toml: nothing here reads [tool.{key}], so that it would have no effect.\nTake it out. What you need of it goes into "
-                "[project], [dependency-groups] or environment.yml; a version is written into [project], and Poetry's plugins are no part of locking."
+                "[project], [dependency-groups] or environment.yml, an index into [[tool.poetry.source]]; a version is written into [project], "
+                "and Poetry's plugins are no part of locking."
             )
     for key, old in (("dependencies", "dependencies"), ("optional-dependencies", "extras")):
         if key in project.get("dynamic", ()) and not poetry.get(old):
@@ -117,6 +130,8 @@ def check(document: dict[str, Any]) -> None:
     Its form is one that settings.check_form() takes.
     """
     project, poetry = document.get("project", {}), document.get("tool", {}).get("poetry", {})
+    if not isinstance(document.get("tool", {}).get("couplet", {}), dict):
+        raise UserError("pyproject.toml: tool.couplet is a table. It begins so: [tool.couplet]")
     _known(", [tool.couplet]", settings.table(document), OPTIONS)
     _known(", [project]", project, PROJECT)
     _known("", document, ("project", "dependency-groups", "build-system", "tool"))
@@ -130,6 +145,10 @@ def check(document: dict[str, Any]) -> None:
         # a group may include another: {include-group = "..."}
         if isinstance(line, str) and (found := REQUIREMENT.match(line)):
             raise dependency_error("pyproject.toml", found[1], str(found.lastgroup))
+        if isinstance(line, str) and re.match(r"\s*python\b(?![.-])", line):
+            raise UserError(
+                f"pyproject.toml: `{line}` is no package of an index. Python's versions are requires-python in [project]."
+            )
     for source in poetry.get("source", ()):
         if isinstance(source, dict) and re.match(r"\w+://[^/]*@", str(source.get("url"))):
             raise dependency_error("pyproject.toml, [[tool.poetry.source]]", str(source.get("name")), "url")
@@ -145,6 +164,10 @@ def check(document: dict[str, Any]) -> None:
             if name == "python" and not isinstance(said, str):
                 raise UserError(f'pyproject.toml, [{key}]: python is {said}, which Poetry ignores. Example: python = "^3.11"')
             for one in said if isinstance(said, list) else [said]:
+                if isinstance(one, dict) and "allows-prereleases" in one:
+                    raise UserError(
+                        f"pyproject.toml, [{key}]: {name} has allows-prereleases, which Poetry ignores. Write allow-prereleases."
+                    )
                 kind = next((kind for kind in WHY if isinstance(one, dict) and kind in one), None)
                 if kind and (kind != "url" or "@" in urlsplit(one["url"]).netloc):
                     raise dependency_error("pyproject.toml", name, kind)

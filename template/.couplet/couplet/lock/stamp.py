@@ -23,7 +23,7 @@ from couplet.formats.platforms import this_machine
 DECIDE = (
     *("project.requires-python", "project.dependencies", "project.optional-dependencies", "dependency-groups"),
     *(f"tool.poetry.{key}" for key in ("dependencies", "dev-dependencies", "group", "extras", "source")),
-    "tool.couplet.virtual-packages",
+    *("tool.couplet.virtual-packages", "tool.couplet.link-scripts"),
 )
 """The keys of pyproject.toml that decide what is locked."""
 ENVIRONMENT, DEV = "environment.yml", "environment.dev.yml"
