@@ -135,17 +135,17 @@ def test_what_is_known_is_one_with_owner_version_and_way_out(project, service):
 
 
 def test_a_denied_licence_is_found_in_both_locks(project, copy_of, service):
-    """Poetry's packages name theirs in their wheels, which are locked and need not be installed."""
+    """Poetry's packages name theirs in their wheels; conda's in the channel, where the closed network's say `see the package`."""
     copy = copy_of(project)
     with (copy.path / "pyproject.toml").open("a") as file:
-        file.write('\n[tool.couplet.audit]\ndeny = ["MIT"]\n')
+        file.write('\n[tool.couplet.audit]\ndeny = ["MIT", "Python-2.0", "see *"]\n')
     code, shown = audit(copy, service.address)
     found = {entry["package"]: entry["owner"] for entry in data(copy)["denied"]}
     assert code == FOUND and found.items() >= {"tabulate": "Poetry", "iniconfig": "Poetry"}.items()
-    assert ("pip" in found) == project.conda
+    assert found.get("python") == ("conda" if project.conda else None)
     assert "tabulate" in shown and '[tool.couplet.audit], deny: "MIT"' in shown
     # the negative control: a licence that nothing has
-    edit(copy, "pyproject.toml", 'deny = ["MIT"]', 'deny = ["EUPL-1.2"]')
+    edit(copy, "pyproject.toml", 'deny = ["MIT", "Python-2.0", "see *"]', 'deny = ["EUPL-1.2"]')
     assert audit(copy, service.address)[0] == 0 and data(copy)["denied"] == []
 
 

@@ -190,8 +190,10 @@ class Pipeline:
             template.git(self.folder, "clone", "--quiet", "--branch", branch, str(self.forge.repository), str(clone))
             document = yaml.safe_load((clone / FILES[self.forge.kind]).read_text())
             steps = getattr(self, self.forge.kind)(document, job, clone, kept)
+            body = document.get("jobs", document)[job]
+            own = {name: value for name, value in (body.get("env") or body.get("variables") or {}).items() if "$" not in value}
             token = {"LOCKS_TOKEN": TOKEN} if job == "request" else {}
-            env = {**os.environ, **self.forge.variables(branch), **token, **variables}
+            env = {**os.environ, **self.forge.variables(branch), **own, **token, **variables}
             code = 0
             for shell, step in steps:
                 if callable(step):

@@ -23,6 +23,7 @@ from tests.inspect import projects
 
 MAKE = """
 echo "$@" >> "$WORLD/called"
+[ "$MOUNT" = no ] || exit 65 # the new packages' tests would run in this folder
 case "$*" in
     audit)
         mkdir -p report
