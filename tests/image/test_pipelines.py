@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.harness import container, registry, scratch, template
+from tests.harness import container, forge, registry, scratch, template
 from tests.harness.programs import in_front
 from tests.harness.project import Project
+from tests.mirror import engine, osv
 from tests.render.test_linters import steps
 
 pytestmark = pytest.mark.one_variant
@@ -92,6 +94,36 @@ def test_what_the_image_holds_is_tested_and_not_the_folder(built, copy_of):
     assert inside.returncode == 0 and "3 passed" in inside.stdout, inside.stdout + inside.stderr
     outside = subprocess.run(words, cwd=project.path, capture_output=True, text=True)
     assert outside.returncode and "SystemError" in outside.stdout
+
+
+def test_fresh_locks_are_proposed_by_what_make_really_does(built, copy_of, template_repository, tmp_path):
+    """GitHub's lines on this engine: an older tabulate that may be newer. What make does not decide: tests/lock/test_propose.py."""
+    project = copy_of(built)
+    fresh = template.render(template_repository, tmp_path / "fresh", {"project_name": "Sea Ice", "fresh_locks": "weekly"})
+    for name in (forge.FILES["github"], ".couplet/couplet/lock/propose.py"):
+        (project.path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(fresh / name, project.path / name)
+    settings = project.path / "pyproject.toml"
+    begun = settings.read_text()
+    for wanted in ("tabulate==0.9.0", "tabulate>=0.9"):
+        settings.write_text(begun.replace("\ndependencies = [\n", f'\ndependencies = [\n    "{wanted}",\n'))
+        project.make("env-update")
+    with osv.running(engine.gateway(engine.find())) as service, forge.running(tmp_path / "forge", "github") as host:
+        service.know("tabulate", "PYSEC-0000-1", fixed="0.9.1")
+        host.push(project.path)
+        pipeline = forge.Pipeline(host, tmp_path)
+        done = pipeline.run(IMAGE=project.images, OSV_URL=service.address)
+        assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout[-3000:]
+        [request] = host.requests
+        row = re.search("<td>tabulate</td><td>0.9.0</td><td>([0-9.]+)</td><td>Poetry</td><td>PYSEC-0000-1</td>", request["body"])
+        assert row and f'version = "{row[1]}"' in host.show("couplet/locks", "poetry.lock")
+        # the negative control: a test that fails, and the request stays as it was
+        (project.path / "tests/test_wrong.py").write_text("def test_it():\n    raise SystemError\n")
+        host.push(project.path)
+        before = host.branches()
+        done = pipeline.run(IMAGE=project.images, OSV_URL=service.address)
+        assert done.args == "locks" and done.returncode and "SystemError" in done.stdout
+        assert host.branches() == before and host.requests == [request]
 
 
 def tags(address: str, name: str) -> list[str]:

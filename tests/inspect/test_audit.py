@@ -261,7 +261,7 @@ WRONG = {
     "a date in quotes": (ignoring(until='"2999-12-31"'), "until is a date without quotes"),
     "a date with a time": (ignoring(until="2999-12-31T00:00:00"), "until is a date without quotes"),
     "a key that is none": (ignoring(since='"ever"'), "since is not known. Known are id, package, reason, until"),
-    "another list": ("[tool.couplet.audit.ignored]\n", "ignored is not known. Known are ignore and private"),
+    "another list": ("[tool.couplet.audit.ignored]\n", "ignored is not known. Known are ignore, private and deny"),
     "names that are none": ("[tool.couplet.audit]\nprivate = 'corp-*'\n", "private is a list of names"),
 }
 
@@ -275,7 +275,7 @@ def test_a_wrong_table_is_an_error_that_names_the_key_and_asks_nobody(tmp_path, 
 
 
 def test_an_entry_is_read_with_its_name_normalised(tmp_path):
-    ignored, private = audit.table(made(tmp_path / "p", ignoring() + '[tool.couplet.audit]\nprivate = ["Corp_*"]\n'))
+    ignored, private, _ = audit.table(made(tmp_path / "p", ignoring() + '[tool.couplet.audit]\nprivate = ["Corp_*"]\n'))
     assert ignored == [Ignored("CVE-0000-0001", "tabulate", "ours are not foreign", datetime.date(2999, 12, 31))]
     assert private == ["corp-*"]
 

@@ -134,6 +134,21 @@ def test_what_is_known_is_one_with_owner_version_and_way_out(project, service):
     assert "Known vulnerabilities: " in project.make("audit", fails=True, OSV_URL=service.address).output
 
 
+def test_a_denied_licence_is_found_in_both_locks(project, copy_of, service):
+    """Poetry's packages name theirs in their wheels; conda's in the channel, where the closed network's say `see the package`."""
+    copy = copy_of(project)
+    with (copy.path / "pyproject.toml").open("a") as file:
+        file.write('\n[tool.couplet.audit]\ndeny = ["MIT", "Python-2.0", "see *"]\n')
+    code, shown = audit(copy, service.address)
+    found = {entry["package"]: entry["owner"] for entry in data(copy)["denied"]}
+    assert code == FOUND and found.items() >= {"tabulate": "Poetry", "iniconfig": "Poetry"}.items()
+    assert found.get("python") == ("conda" if project.conda else None)
+    assert "tabulate" in shown and '[tool.couplet.audit], deny: "MIT"' in shown
+    # the negative control: a licence that nothing has
+    edit(copy, "pyproject.toml", 'deny = ["MIT", "Python-2.0", "see *"]', 'deny = ["EUPL-1.2"]')
+    assert audit(copy, service.address)[0] == 0 and data(copy)["denied"] == []
+
+
 def test_the_command_that_it_prints_moves_the_package(locked, copy_of, service):
     project = copy_of(locked)
     service.know("certifi", "PYSEC-0000-1", fixed="2026.10.18")

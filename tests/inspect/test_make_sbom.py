@@ -43,6 +43,8 @@ def test_every_locked_package_is_in_the_sbom_once_with_its_hashes(listed):
     expected = {name: version for name, version in locked_by_poetry(project, {"main"}).items() if name not in conda}
     assert {name: c["version"] for name, c in poetry.items()} == expected
     assert ("tabulate" if project.conda else "pandas") in poetry and "pytest" not in poetry, "the dev group is not in the image"
+    # conda's by its records, Poetry's from the wheels
+    assert [c["name"] for c in [*conda.values(), *poetry.values()] if not c.get("licenses")] == []
     for component in poetry.values():
         values = [entry["value"] for entry in component["properties"]]
         assert values and all(re.fullmatch("sha256:[0-9a-f]{64}", value) for value in values)

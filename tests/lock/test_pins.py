@@ -9,9 +9,10 @@ import time
 import pytest
 
 from couplet.errors import UserError
+from couplet.formats import poetry_lock
 from couplet.formats.conda_lock import Record
 from couplet.install import fetch
-from couplet.lock import channels, command, pins, poetry, pyproject
+from couplet.lock import channels, command, pins, pyproject
 from couplet.lock.changes import stayed, table_of_changes
 from couplet.settings import tomllib
 
@@ -68,9 +69,9 @@ def test_a_table_says_what_changed_and_a_line_what_stayed():
 
 
 def test_a_damaged_poetry_lock_holds_nothing(tmp_path):
-    assert poetry.versions(tmp_path) == {}
+    assert poetry_lock.versions(tmp_path / "poetry.lock") == {}
     (tmp_path / "poetry.lock").write_text("[[package\n")
-    assert poetry.versions(tmp_path) == {}
+    assert poetry_lock.versions(tmp_path / "poetry.lock") == {}
 
 
 # --- pyproject.toml against conda's Python ---------------------------------------------------------

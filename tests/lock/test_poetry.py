@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from couplet.errors import UserError
+from couplet.formats import poetry_lock
 from couplet.lock import command, poetry
 from tests.harness.poetry import program
 
@@ -100,7 +101,7 @@ class Folder:
     def versions(self, *update: str, everything: bool = False, held: tuple[str, ...] = ()) -> dict[str, str]:
         """Lock, and return {name: version}."""
         poetry.lock(self.path, update, everything, {}, lambda _: "", held)
-        return {name: version for (_, name), version in poetry.versions(self.path).items()}
+        return {name: version for (_, name), version in poetry_lock.versions(self.path / "poetry.lock").items()}
 
     def command(self) -> Path:
         """Run the verb `lock`, and return the folder with what it wrote."""

@@ -97,6 +97,7 @@ SOURCES = {
     "a push to another branch": DEFAULT | {"CI_PIPELINE_SOURCE": "push", "CI_COMMIT_BRANCH": "feature"},
     "a merge request": DEFAULT | {"CI_PIPELINE_SOURCE": "merge_request_event"},
     "a schedule": DEFAULT | {"CI_PIPELINE_SOURCE": "schedule", "CI_COMMIT_BRANCH": "main"},
+    "a schedule for the locks": DEFAULT | {"CI_PIPELINE_SOURCE": "schedule", "CI_COMMIT_BRANCH": "main", "FRESH_LOCKS": "yes"},
 }
 NO_JOBS = ("workflow", "default", "variables", "stages")
 
@@ -136,6 +137,9 @@ def gitlab(text: str) -> list[str]:
         if name in ("a push to main", "a tag", "a merge request") and "test" not in runs:
             found.append(f"{name}: not tested")
         if name == "a schedule" and list(runs) != ["audit"]:
+            found.append(f"{name}: {', '.join(runs)}")
+        asked = "locks" in jobs and name == "a schedule for the locks"
+        if ({"locks", "request"} & runs.keys() == {"locks", "request"}) != asked:
             found.append(f"{name}: {', '.join(runs)}")
         latest = "latest" in str((runs.get(pushing) or {}).get("variables", jobs[pushing]["variables"]).get("TAGS", ""))
         if pushing in runs and latest != (name == "a push to main"):
@@ -200,6 +204,16 @@ MISTAKES = {
         ("  DOCKER_TLS_CERTDIR", '  CACHE_WRITE: "yes"\n  DOCKER_TLS_CERTDIR', "in the layer cache"),
     ],
 }  # fmt: skip
+
+
+def test_fresh_locks_run_in_their_own_schedule_alone(render):
+    text = (render(ci="gitlab", fresh_locks="weekly").path / ".gitlab-ci.yml").read_text()
+    assert gitlab(text) == []
+    assert gitlab(text.replace(' && $FRESH_LOCKS == "yes"', "")) != []
+    # nor where somebody gives the variable to the whole project
+    everywhere = SOURCES["a push to main"] | {"FRESH_LOCKS": "yes"}
+    assert list(gitlab_runs(text, everywhere)) == ["test", "publish"]
+    assert "request" in gitlab_runs(text.replace('$CI_PIPELINE_SOURCE == "schedule" && ', ""), everywhere)
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -201,6 +201,7 @@ FLIPS = {
         "gitlab": {".gitlab-ci.yml", "renovate.json"},
         "none": set(),
     },
+    "fresh_locks": {"none": set(), "weekly": {".github/workflows/locks.yml"}},
     "python_version": {"3.11": set(), "3.12": set(), "3.13": set(), "3.14": set()},
     "platforms": {("linux-64",): set(), ("linux-64", "linux-aarch64", "osx-arm64"): set()},
     "accelerator": {"cpu": set(), "cuda": {"compose.gpu.yaml", "src/sea_ice/device.py"}},

@@ -12,6 +12,7 @@ VERBS = {
     "network": ("couplet.network", "run a command with this machine's mirrors, certificates and proxies"),
     "tools": ("couplet.install.tools", "install the pinned tools"),
     "lock": ("couplet.lock.command", "make the lock files"),
+    "propose": ("couplet.lock.propose", "open or renew the one request that brings new locks"),
     "check": ("couplet.lock.stamp", "do the locks belong to environment.yml and pyproject.toml?"),
     "install-conda": ("couplet.install.conda", "make the environment from conda's lock"),
     "install-pypi": ("couplet.install.pypi", "add what poetry.lock holds and conda does not"),

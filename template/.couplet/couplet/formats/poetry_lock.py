@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from packaging.markers import Marker
-
 from couplet.errors import UserError
 from couplet.formats.names import normalise
 
@@ -50,6 +48,20 @@ def read(path: Path) -> list[Locked]:
     ]
 
 
+def versions(path: Path) -> dict[tuple[str, str], str]:
+    """Return {("Poetry", name): version} of what a poetry.lock has installed; {} where there is none or it is damaged."""
+    found: dict[str, set[str]] = {}
+    try:
+        for package in read(path):
+            # those of the group `conda` alone are conda's
+            if set(package.markers) != {"conda"}:
+                found.setdefault(package.name, set()).add(package.version)
+    except UserError:
+        return {}
+    # platforms that differ in conda's version differ in Poetry's
+    return {("Poetry", name): "/".join(sorted(numbers)) for name, numbers in found.items()}
+
+
 def _marker(package: Mapping[str, Any], group: str) -> str:
     """Return the marker under which `group` wants the package: one for all groups, or one for each."""
     markers = package.get("markers", "")
@@ -64,6 +76,7 @@ def with_groups(lock: Path, named: Iterable[str]) -> list[str]:
 
 def wanted(packages: Iterable[Locked], groups: Iterable[str], environment: Mapping[str, str]) -> list[Locked]:
     """Return the packages that any of `groups` wants in a PEP 508 environment (platforms.environment)."""
+    from packaging.markers import Marker  # the rest is read with the standard library alone, on a pipeline's host too
 
     def applies(marker: str) -> bool:
         return not marker or Marker(marker).evaluate(dict(environment))

@@ -17,6 +17,15 @@ from couplet.formats.names import normalise
 
 NAME_PYTHON = "Name Python in environment.yml (`  - python=3.13`), then run `make env-update`."
 
+CLASSIFIERS = {
+    "MIT License": "MIT",
+    "Apache Software License": "Apache-2.0",
+    "ISC License (ISCL)": "ISC",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
+}
+"""Classifiers of licences that name one version of one licence -> what SPDX calls it. The GNU ones say it themselves."""
+
 
 class Distribution(NamedTuple):
     """A Python distribution: normalised name (PEP 503), version and the conda package that holds it."""
@@ -30,6 +39,17 @@ def metadata(text: str) -> tuple[str, str]:
     """Return (normalised name, version) from the text of a METADATA or PKG-INFO file, '' for what a damaged one lacks."""
     headers = HeaderParser().parsestr(text)
     return normalise(headers["Name"] or ""), headers["Version"] or ""
+
+
+def licence(text: str) -> str:
+    """Return the licence that the text of a METADATA file names, as SPDX does where one can tell; '' for none."""
+    headers = HeaderParser().parsestr(text)
+    kinds = [kind.rpartition(" :: ")[2] for kind in headers.get_all("Classifier", ()) if kind.startswith("License :: ")]
+    said = CLASSIFIERS.get(kinds[0], "") if len(kinds) == 1 else ""
+    if len(kinds) == 1 and (gnu := re.fullmatch(r"GNU .*\(([AL]?GPL)v(\d)(\.\d)?(\+?)\)", kinds[0])):
+        said = f"{gnu[1]}-{gnu[2]}{gnu[3] or '.0'}-{'or-later' if gnu[4] else 'only'}"
+    named = (headers["License"] or "").strip().partition("\n")[0].replace("UNKNOWN", "")
+    return headers["License-Expression"] or said or named or ", ".join(kinds)
 
 
 def metadata_file(path: str) -> bool:

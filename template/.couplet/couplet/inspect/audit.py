@@ -1,4 +1,4 @@
-"""Known vulnerabilities of what the locks hold: conda's Python distributions and Poetry's packages.
+"""Known vulnerabilities of what the locks hold, conda's Python distributions and Poetry's packages; and licences that are denied.
 
 An OSV service is asked about names and versions (osv.py); nothing is installed and no image is needed. Every locked
 platform and the dev group are looked up too. Writes audit.txt, audit.json and audit.exit, the exit code for
@@ -11,6 +11,7 @@ import argparse
 import datetime
 import fnmatch
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from couplet import network, settings
 from couplet.errors import UserError, without_password
 from couplet.formats import conda_lock, platforms, poetry_lock
 from couplet.formats.names import normalise
-from couplet.inspect import locked, osv
+from couplet.inspect import licences, locked, osv
 from couplet.inspect.words import columns, plural
 
 TABLE = "tool.couplet.audit"
@@ -50,7 +51,7 @@ class Item(NamedTuple):
 
 
 class Ignored(NamedTuple):
-    """An entry of the ignore list: a vulnerability, by any of its names, in one package."""
+    """An entry of the ignore list: a vulnerability, by any of its names, or a licence, by its entry of `deny`, in one package."""
 
     id: str
     package: str
@@ -143,15 +144,25 @@ def locked_items(folder: Path) -> tuple[list[Item], Names, list[str]]:
 # --- the table in pyproject.toml -------------------------------------------------------------------
 
 
-def table(folder: Path) -> tuple[list[Ignored], list[str]]:
-    """Return (ignore list, patterns of private names) of [tool.couplet.audit]. Raises Usage, naming the key."""
+def table(folder: Path) -> tuple[list[Ignored], list[str], list[str]]:
+    """Return (ignore list, patterns of private names, denied licences) of [tool.couplet.audit]. Raises Usage, naming the key."""
     found = settings.table(settings.pyproject(folder)).get("audit", {})
     place = f"pyproject.toml, [{TABLE}]"
-    if unknown := sorted(found.keys() - {"ignore", "private"}):
-        raise Usage(f"{place}: {unknown[0]} is not known. Known are ignore and private.")
+    if unknown := sorted(found.keys() - {"ignore", "private", "deny"}):
+        raise Usage(f"{place}: {unknown[0]} is not known. Known are ignore, private and deny.")
     private = found.get("private", [])
     if not isinstance(private, list) or not all(isinstance(name, str) for name in private):
         raise Usage(f'{place}: private is a list of names, such as ["corp-*"].')
+    deny = found.get("deny", [])
+    if not isinstance(deny, list) or not all(isinstance(rule, str) for rule in deny):
+        raise Usage(f'{place}: deny is a list of licences, such as ["GPL-3.0-only"].')
+    for rule in (rule for rule in deny if "*" not in rule):
+        if (known := licences.spdx(rule)) != rule or re.search(" (AND|OR) ", rule):
+            way = (
+                f"SPDX writes {known}" if known else "it is no licence of SPDX (spdx.org/licenses), and no pattern such as GPL-*"
+            )
+            way = way if known != rule else "name each licence by itself"
+            raise Usage(f"{place}: deny has {rule!r}: {way}.")
     ignored = []
     for number, entry in enumerate(found.get("ignore", []), 1):
         place = f"pyproject.toml, [[{TABLE}.ignore]] number {number}"
@@ -163,7 +174,7 @@ def table(folder: Path) -> tuple[list[Ignored], list[str]]:
         if type(entry["until"]) is not datetime.date:
             raise Usage(f"{place}: until is a date without quotes, such as until = 2030-01-31.")
         ignored.append(Ignored(**{**entry, "package": normalise(entry["package"])}))
-    return ignored, [normalise(name) for name in private]
+    return ignored, [normalise(name) for name in private], deny
 
 
 def split_off(items: Iterable[Item], private: Iterable[str]) -> tuple[list[Item], Names]:
@@ -180,6 +191,32 @@ def split_off(items: Iterable[Item], private: Iterable[str]) -> tuple[list[Item]
         else:
             asked.append(item)
     return asked, left_out
+
+
+# --- licences --------------------------------------------------------------------------------------
+
+
+def refused(folder: Path, deny: Sequence[str]) -> tuple[list[Finding], list[str]]:
+    """Return (an entry for each package whose licence is denied, those whose licence is not known). Nothing is asked without a policy.
+
+    conda's packages are those of all platforms, Poetry's those of this machine's.
+    """
+    if not deny:
+        return [], []
+    here, of_platform = platforms.this_machine(), locked.conda(folder, dev=True)
+    python, groups = locked.python(of_platform.get(here, {})), settings.groups(settings.pyproject(folder))
+    packages = locked.poetry(folder, here, python, [name for names in groups.values() for name in names])
+    named = licences.of_poetry(packages, python)
+    held = {(r.name, r.version, "conda"): r.license for records in of_platform.values() for r in records.values()}
+    held |= {(package.name, package.version, "Poetry"): named[package.name] for package in packages}
+    found = [
+        {"package": name, "version": version, "owner": owner, "id": rule, "aliases": [], "licence": licence}
+        for (name, version, owner), licence in sorted(held.items())
+        if (rule := licences.denied(licence, deny))
+    ]
+    return found, sorted(
+        name for (name, *_), licence in held.items() if not licences.spdx(licence) and not licences.denied(licence, deny)
+    )
 
 
 # --- the service -----------------------------------------------------------------------------------
@@ -261,10 +298,17 @@ def text(data: Mapping[str, Any], without: Sequence[str]) -> str:
         ]
     else:
         lines.append("No known vulnerabilities.")
+    if data["denied"]:
+        heads = ("package", "version", "owner", "licence", "denied by")
+        denied = [(e["package"], e["version"], e["owner"], e["licence"], f'[{TABLE}], deny: "{e["id"]}"') for e in data["denied"]]
+        lines += ["", *columns([heads, *denied]), "", f"Denied licences: {plural(len(data['denied']), 'package')}."]
+        lines.append(f"Replace the package, or allow it: [[{TABLE}.ignore]] in pyproject.toml with the entry of deny as its id.")
     ignored = "Ignored until {until}: {id} of {package} {version} ({reason})"
     lines += [ignored.format(**entry) for entry in data["ignored"]]
     lines += [f"Note: {note}." for note in data["notes"]]
     lines += [f"Not covered: {name} {why}." for name, why in data["not_covered"].items() if name not in without]
+    if data["no_licence"]:
+        lines.append(f"Not covered: the licence of {', '.join(data['no_licence'])} is no SPDX expression.")
     if without:
         shown = ", ".join(without[:6]) + (", …" if len(without) > 6 else "")
         of_conda = f"{plural(len(without), 'package')} of conda's without a Python distribution"
@@ -276,10 +320,11 @@ def audit(folder: Path, address: str, today: datetime.date) -> tuple[int, str, d
     """Return (exit code, the report for a person, the same as plain data) of the project in a folder."""
     shown = without_password(address)
     try:
-        ignored, private = table(folder)
+        ignored, private, deny = table(folder)
         items, left_out, without = locked_items(folder)
         items, more = split_off(items, private)
-        counts, quiet, notes = sort_out(ask(items, address), ignored, today)
+        denied, no_licence = refused(folder, deny)
+        counts, quiet, notes = sort_out([*ask(items, address), *denied], ignored, today)
     except UserError as error:
         code = USAGE if isinstance(error, Usage) else UNAVAILABLE
         message = without_password(str(error))
@@ -288,7 +333,9 @@ def audit(folder: Path, address: str, today: datetime.date) -> tuple[int, str, d
     data = {
         "service": shown,
         "asked": [item._asdict() for item in items],
-        "found": counts,
+        "found": [entry for entry in counts if "licence" not in entry],
+        "denied": [entry for entry in counts if "licence" in entry],
+        "no_licence": no_licence,
         "ignored": quiet,
         "notes": notes,
         "not_covered": dict(sorted((left_out | more).items())) | nothing,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from couplet import settings
 from couplet.errors import UserError
-from couplet.formats import conda_lock
+from couplet.formats import conda_lock, platforms, poetry_lock
+from couplet.formats.names import normalise
 
 
 def conda(folder: Path, dev: bool = False) -> dict[str, dict[str, conda_lock.Record]]:
@@ -18,6 +21,15 @@ def conda(folder: Path, dev: bool = False) -> dict[str, dict[str, conda_lock.Rec
     if found := conda_lock.records(folder / "conda.lock", dev):
         return found
     raise UserError("conda.lock is missing: run `make env-update` (it asks for Docker only).")
+
+
+def poetry(folder: Path, subdir: str, python: str, groups: Iterable[str]) -> list[poetry_lock.Locked]:
+    """Return what Poetry installs of some groups on a platform: without what pyproject.toml pins for conda there."""
+    environment = platforms.environment(subdir, python)
+    pins = map(Requirement, settings.pyproject(folder).get("dependency-groups", {}).get("conda", ()))
+    pinned = {normalise(pin.name) for pin in pins if not pin.marker or pin.marker.evaluate(dict(environment))}
+    packages = poetry_lock.wanted(poetry_lock.read(folder / "poetry.lock"), groups, environment)
+    return [package for package in packages if package.name not in pinned]
 
 
 def python(records: Mapping[str, conda_lock.Record]) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from xml.sax.saxutils import escape, quoteattr
 
-from couplet.formats.records import conda_records, metadata
+from couplet.formats.records import conda_records, licence, metadata
 from couplet.inspect.words import plural
 
 OWNERS = {
@@ -72,6 +72,7 @@ class Image(NamedTuple):
     labels: Mapping[str, str]
     packages: list[Package]
     layers: list[Layer]
+    licences: Mapping[str, list[str]] = {}
 
     @property
     def in_files(self) -> int:
@@ -176,6 +177,20 @@ def packages(prefix: Path, project: str, root: str = "/") -> list[Package]:
     return sorted((Package(*key, sizes[key], counts[key]) for key in counts), key=lambda p: (-p.size, p.name))
 
 
+def licences(prefix: Path) -> dict[str, list[str]]:
+    """Return {licence: names} of conda's and Poetry's packages, the most frequent first; '' for those that name none."""
+    conda = conda_files(prefix)
+    found = [(record.get("license") or "", record["name"]) for record in conda_records(prefix)]
+    for file in prefix.glob("lib/python3.*/site-packages/*.dist-info/METADATA"):
+        if str(file) not in conda:
+            text = file.read_text(errors="replace")
+            found.append((licence(text), metadata(text)[0]))
+    by_licence: dict[str, list[str]] = {}
+    for name, package in sorted(found):
+        by_licence.setdefault(name, []).append(package)
+    return dict(sorted(by_licence.items(), key=lambda item: -len(item[1])))
+
+
 def layers(lines: Iterable[str]) -> list[Layer]:
     """Return the layers that hold anything, oldest first, from the lines of `docker history` (newest first)."""
     found = []
@@ -216,6 +231,10 @@ def summary(image: Image, most: int = 15) -> str:
     lines += ["", "The largest packages:", ""]
     for p in image.packages[:most]:
         lines.append(f"  {p.name:24}{human(p.size):>10}  {OWNERS[p.owner][0]} {p.version}".rstrip())
+    lines += ["", "The licences of conda's and Poetry's packages:", ""]
+    lines += [
+        f"  {len(names):>4}  {name or 'not known'}: {short(', '.join(names), 60)}" for name, names in image.licences.items()
+    ]
     lines += ["", "The layers, oldest first:", ""]
     lines += [f"  {human(layer.size):>10}  {short(layer.made_by, 90)}" for layer in image.layers]
     return "\n".join(lines)
@@ -387,6 +406,7 @@ def html(image: Image) -> str:
 <body style="font: 15px/1.5 {FONT}">
 {svg(image)}
 {table("Packages", ["name", "version", "owner", "#size", "#share", "#files"], packages)}
+{table("Licences", ["licence", "#packages", "names"], [(n or "not known", str(len(of)), ", ".join(of)) for n, of in image.licences.items()])}
 {table("Layers", ["#size", "made by"], [(human(layer.size), layer.made_by) for layer in image.layers])}
 {table("Labels", ["label", "value"], list(image.labels.items()))}
 </body>
@@ -410,6 +430,7 @@ def main(arguments: list[str]) -> None:
         inspected[0]["Config"].get("Labels") or {},
         packages(options.prefix, options.project),
         layers(filter(str.strip, text[end:].splitlines())),
+        licences(options.prefix),
     )
     print(summary(image))
     (options.out / "image.svg").write_text(svg(image))

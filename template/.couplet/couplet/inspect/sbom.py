@@ -12,19 +12,16 @@ import json
 import re
 import tempfile
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from packaging.requirements import Requirement
 
 from couplet import network, settings
 from couplet.formats import conda_lock, platforms, poetry_lock
 from couplet.formats.files import write_whole
 from couplet.formats.names import normalise
-from couplet.inspect import locked
+from couplet.inspect import licences, locked
 from couplet.install import conda_root
 
 Component = dict[str, Any]
@@ -37,12 +34,11 @@ def component(purl: str, name: str, version: str, kind: str = "library", **more:
     return about | {key: value for key, value in more.items() if value}
 
 
-def licences(text: str) -> list[dict[str, Any]]:
+def in_cyclonedx(text: str) -> list[dict[str, Any]]:
     """Return a licence in CycloneDX's form: as an SPDX expression where it is one, else by its name; [] for ''."""
-    try:
-        return [{"expression": canonicalize_license_expression(text)}] if text else []
-    except InvalidLicenseExpression:
-        return [{"license": {"name": text}}]
+    if found := licences.spdx(text):
+        return [{"expression": found}]
+    return [{"license": {"name": text}}] if text else []
 
 
 def conda_component(record: conda_lock.Record, scripted: Collection[str]) -> Component:
@@ -55,7 +51,7 @@ def conda_component(record: conda_lock.Record, scripted: Collection[str]) -> Com
         f"pkg:conda/{quote(record.name)}@{quote(record.version)}?{about}",
         record.name,
         record.version,
-        licenses=licences(record.license),
+        licenses=in_cyclonedx(record.license),
         hashes=[{"alg": "MD5", "content": record.md5}, {"alg": "SHA-256", "content": record.sha256}],
         properties=[script] * (record.name in scripted),
         externalReferences=[{"type": "distribution", "url": record.url}],
@@ -77,13 +73,14 @@ def link_scripts(folder: Path, subdir: str) -> list[str]:
     return asyncio.run(with_scripts(packages))
 
 
-def python_component(package: poetry_lock.Locked) -> Component:
+def python_component(package: poetry_lock.Locked, licence: str) -> Component:
     """Return the component of one of Poetry's packages, with the hash of each of its files."""
     url = package.source.get("url")
     return component(
         f"pkg:pypi/{package.name}@{quote(package.version)}",
         package.name,
         package.version,
+        licenses=in_cyclonedx(licence),
         properties=[{"name": "couplet:poetry.lock:hash", "value": digest} for digest in sorted(package.hashes)],
         externalReferences=[{"type": "distribution", "url": url}] if url else [],
     )
@@ -103,12 +100,6 @@ def base_component(image: str, pinned: str) -> Component:
     return found
 
 
-def pinned_names(document: Mapping[str, Any], environment: Mapping[str, str]) -> set[str]:
-    """Return the distributions that conda installs in an environment: what pyproject.toml pins in the group conda."""
-    pins = map(Requirement, document.get("dependency-groups", {}).get("conda", ()))
-    return {normalise(pin.name) for pin in pins if not pin.marker or pin.marker.evaluate(dict(environment))}
-
-
 def sbom(folder: Path, subdir: str, scripted: Collection[str] = ()) -> dict[str, Any]:
     """Return the SBOM of the project in a folder, for one platform, as plain data; `scripted` are link_scripts()."""
     project, document = settings.project(folder), settings.pyproject(folder)
@@ -116,19 +107,18 @@ def sbom(folder: Path, subdir: str, scripted: Collection[str] = ()) -> dict[str,
     if subdir not in of_conda:
         raise conda_lock.not_locked_error(subdir, sorted(of_conda))
     records = of_conda[subdir]
-    environment = platforms.environment(subdir, locked.python(records))
-    packages = poetry_lock.wanted(poetry_lock.read(folder / "poetry.lock"), settings.groups(document)["main"], environment)
-    # what conda installs, Poetry's lock names too, and does not install; what the pins need beyond that, it does
-    pinned = pinned_names(document, environment)
+    python = locked.python(records)
+    packages = locked.poetry(folder, subdir, python, settings.groups(document)["main"])
+    named = licences.of_poetry(packages, python)
     conda = {name: conda_component(record, scripted) for name, record in records.items()}
-    poetry = {package.name: python_component(package) for package in packages if package.name not in pinned}
+    poetry = {package.name: python_component(package, named[package.name]) for package in packages}
     lock = folder / "base-images.lock"
     base = base_component(project.base_image, lock.read_text() if lock.is_file() else "")
     components = [*conda.values(), *poetry.values(), base]
 
     refs = {normalise(name): found["bom-ref"] for name, found in [*conda.items(), *poetry.items()]}
     needs = {conda[name]["bom-ref"]: record.depends for name, record in records.items()}
-    needs |= {poetry[package.name]["bom-ref"]: package.dependencies for package in packages if package.name in poetry}
+    needs |= {poetry[package.name]["bom-ref"]: package.dependencies for package in packages}
     graph = {ref: {refs[name] for name in map(normalise, names) if name in refs} - {ref} for ref, names in needs.items()}
     own = document.get("project", {}).get("name") or project.distribution
     # nobody says what the project needs of conda: what nothing else needs

@@ -150,8 +150,8 @@ def failure(said: str, conda: bool) -> str:
     )
 
 
-def install_part(part: Part, prefix: Path, uv: Path) -> None:
-    """Have uv install packages, with some tries. Raises UserError.
+def install_part(part: Part, prefix: Path | None, uv: Path = UV) -> None:
+    """Have uv install packages, with some tries: into an environment, or where the part's options say. Raises UserError.
 
     uv asks again by itself for what does not come, but not for a file that comes cut short. Another hash and a failing
     compiler are no matter of luck.
@@ -161,7 +161,7 @@ def install_part(part: Part, prefix: Path, uv: Path) -> None:
         file.writelines(f"{requirement(package)}\n" for package in part.packages)
         file.flush()
         command = [str(uv), "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
-        command += ["--python", f"{prefix}/bin/python", "--requirements", file.name, *part.options]
+        command += ["--python", f"{prefix}/bin/python" if prefix else sys.executable, "--requirements", file.name, *part.options]
         said = ""
         for attempt in range(TRIES):
             time.sleep(attempt)
@@ -173,7 +173,7 @@ def install_part(part: Part, prefix: Path, uv: Path) -> None:
                 return
             if no_luck(said):
                 break
-    raise UserError(failure(said, (prefix / "conda-meta").is_dir()))
+    raise UserError(failure(said, bool(prefix and (prefix / "conda-meta").is_dir())))
 
 
 def install(lock: Path, groups: list[str], prefix: Path, uv: Path = UV, auth: Path | None = None) -> None:

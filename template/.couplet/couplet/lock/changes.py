@@ -8,10 +8,15 @@ Versions = dict[tuple[str, str], str]
 """(owner, name) -> version. The owner is Poetry, or conda and a platform."""
 
 
+def changes(old: Versions, new: Versions) -> list[tuple[str, str, str, str]]:
+    """Return (name, old version, new version, owner) of each package that changed version; - stands for none."""
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return [(name, old.get((owner, name), "-"), new.get((owner, name), "-"), owner) for owner, name in changed]
+
+
 def table_of_changes(old: Versions, new: Versions) -> list[str]:
     """Return the lines of a table `old -> new` with the owner of each package that changed version."""
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    rows = [(name, old.get((owner, name), "-"), new.get((owner, name), "-"), owner) for owner, name in changed]
+    rows = changes(old, new)
     if not rows:
         return ["no package changed version"]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

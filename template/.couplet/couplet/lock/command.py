@@ -91,7 +91,7 @@ def lock_with_conda(
     asked = environment.read(project)
     previous = solve.previous(project)
     old = {s: {name: conda_lock.record(r) for name, r in held.items()} for s, held in previous.packages.items()}
-    before = versions(old) | poetry.versions(project)
+    before = versions(old) | poetry_lock.versions(project / "poetry.lock")
     old_pins = pins.current_pins(document)
     known = {normalise(name) for _, name in before} | {pins.name_of(line) for line in old_pins}
     check_names(update, known, "environment.yml or pyproject.toml")
@@ -135,7 +135,7 @@ def lock_with_conda(
             (project / conda_lock.file_name(subdir, dev)).write_text(stamp.stamped(body, now))
     pythons = {subdir: records["python"].version for subdir, records in locked.items()}
     held_on = {name: where.keys() for name, where in distributions.items()}
-    after = versions(locked) | poetry.versions(project)
+    after = versions(locked) | poetry_lock.versions(project / "poetry.lock")
     return before, after, wheels.notes(poetry.moved(project, before), pythons, held_on, conda=True)
 
 
@@ -174,7 +174,7 @@ def versions(locked: Locked) -> Versions:
 
 def lock_poetry_alone(project: Path, update: set[str], everything: bool) -> tuple[Versions, Versions, list[str]]:
     """Write poetry.lock in `project`; return the (old, new) versions and what else to tell."""
-    before = poetry.versions(project)
+    before = poetry_lock.versions(project / "poetry.lock")
     check_names(update, {name for _, name in before}, "pyproject.toml")
     check_version(settings.pyproject(project), python_version(), "the base image", this_machine())
     poetry.lock(project, update, everything, {}, lambda output: "")
@@ -182,7 +182,11 @@ def lock_poetry_alone(project: Path, update: set[str], everything: bool) -> tupl
     body = stamp.split(stamp.text(project / "poetry.lock"))[1]
     (project / "poetry.lock").write_text(stamp.stamped(body, stamp.current(project, conda=False)))
     pythons = {this_machine(): python_version()}  # the base image's, which the environment gets
-    return before, poetry.versions(project), wheels.notes(poetry.moved(project, before), pythons, {}, conda=False)
+    return (
+        before,
+        poetry_lock.versions(project / "poetry.lock"),
+        wheels.notes(poetry.moved(project, before), pythons, {}, conda=False),
+    )
 
 
 def to_delete(project: Path, made: list[str]) -> list[str]:

@@ -17,20 +17,6 @@ from couplet.lock import cooldown
 POETRY = "/opt/poetry/bin/poetry"
 
 
-def versions(project: Path) -> dict[tuple[str, str], str]:
-    """Return {("Poetry", name): version} of what poetry.lock has installed; {} where there is none or it is damaged."""
-    found: dict[str, set[str]] = {}
-    try:
-        for package in poetry_lock.read(project / "poetry.lock"):
-            # those of the group `conda` alone are conda's
-            if set(package.markers) != {"conda"}:
-                found.setdefault(package.name, set()).add(package.version)
-    except UserError:
-        return {}
-    # platforms that differ in conda's version differ in Poetry's
-    return {("Poetry", name): "/".join(sorted(numbers)) for name, numbers in found.items()}
-
-
 def moved(project: Path, before: Mapping[tuple[str, str], str]) -> list[Locked]:
     """Return the packages of poetry.lock that it does not have in the versions of `before`."""
     return [
@@ -59,7 +45,7 @@ def lock(
             print("poetry.lock is damaged: solving from nothing", flush=True)
             path.unlink()
     steps = [["lock", "--regenerate"]] if everything else [["lock"]]
-    mine = sorted(set(update) & {name for _, name in versions(project)})
+    mine = sorted(set(update) & {name for _, name in poetry_lock.versions(path)})
     if mine and not everything:
         steps.append(["update", "--lock", *mine])
     document = settings.pyproject(project)
