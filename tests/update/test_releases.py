@@ -409,7 +409,7 @@ def test_the_crossing_from_0_x_is_one_command_and_names_every_edit_in_what_was_t
     told = make_update(project, "report")
     assert told.returncode == 1 and all(f"git show HEAD:./{path}   (.couplet/" in told.stdout for path in edited)
     again = make_update(project)
-    names = told.stdout.partition("\nThis is said")[0]  # which the build prints last
+    names = told.stdout.partition("\nThis message stays")[0]  # which the build prints last
     assert again.returncode == 1 and names in again.stdout and "not committed yet" in again.stdout
 
 

@@ -52,8 +52,8 @@ ELSEWHERE = (
 )
 """Tables below [tool] that would change what is installed, if what reads them were here."""
 WHY = {
-    "git": "comes from a git repository, which no hash covers.\nBuild a wheel of it and name that one's address "
-    "in pyproject.toml (NAME @ https://…/NAME-1.0-py3-none-any.whl), or publish it to an index.",
+    "git": "comes from a git repository, which no hash covers.\nBuild a wheel of it and write its address "
+    "into pyproject.toml (NAME @ https://…/NAME-1.0-py3-none-any.whl), or publish it to an index.",
     "path": "comes from a path of your machine, which the image does not have.\n"
     "Move its code into src/, or publish it to an index.",
     "url": "has a user name or a password in its address, which would be in poetry.lock and in the image.\n"
@@ -90,7 +90,7 @@ def _elsewhere(document: dict[str, Any]) -> None:
             raise UserError(
                 f"pyproject.toml: nothing here reads [tool.{key}], so that it would have no effect.\nTake it out. What you need of it goes into "
                 "[project], [dependency-groups] or environment.yml, an index into [[tool.poetry.source]]; a version is written into [project], "
-                "and Poetry's plugins are no part of locking."
+                "and Poetry's plugins are not used."
             )
     for key, old in (("dependencies", "dependencies"), ("optional-dependencies", "extras")):
         if key in project.get("dynamic", ()) and not poetry.get(old):

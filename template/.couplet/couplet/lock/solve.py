@@ -143,8 +143,8 @@ class Solver:
         assumed = virtual_packages(self.document, subdir).get(name, "none").split("=")[0]
         version = next(iter(re.findall(r"[\d.]*\d", wanted)), "12.9")
         return (
-            f"{name} is a virtual package: it stands for what the machine has, and locks assume {assumed}. If what runs the "
-            f'image has that, write in pyproject.toml:\n  [tool.couplet.virtual-packages]\n  {name} = "{version}"'
+            f"{name} is a virtual package: it stands for what the machine has, and locks assume {assumed}. If the machines "
+            f'that run the image have it, write in pyproject.toml:\n  [tool.couplet.virtual-packages]\n  {name} = "{version}"'
         )
 
     async def lock(self, subdir: str, old: Packages, update: Collection[str], everything: bool) -> Packages:
