@@ -83,7 +83,9 @@ def python(repository: Repository) -> str:
             raise Refused(f"{repository.path}/pyproject.toml: python: {error}") from None
         within = [number for number in allowed if f"3.{number}" in PYTHONS]
         where = "pyproject.toml" if repository.pyproject else "setup.py"
-        minor = (within or allowed or [11])[0]
+        # a patch version alone (3.7.11) allows none of the numbers above
+        named = re.search(r"\b3\.(\d+)", said)
+        minor = (within or allowed or [int(named[1]) if named else 11])[0]
     else:
         return "3.13"
     nearest = min(max(minor, 11), 14)

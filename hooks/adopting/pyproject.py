@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from poetry.core.factory import Factory
 
 from .answers import OFFERED, licence, people
-from .environment import UNREAD, pip_lines, requirements
+from .environment import GO, UNREAD, pip_lines, requirements
 from .layout import Part, ini, setup_arguments
 from .state import Repository
 
@@ -283,6 +283,11 @@ def convert(
         dependencies, dev = without_the_kernel(dependencies, bounds), without_the_kernel(dev, bounds)
         if bounds:
             repository.done.append("pyproject.toml: ipykernel is in environment.yml, where the kernel comes from")
+    if tools_of_old := [name for name in (name_in(line) for line, _ in [*dependencies, *dev]) if name in GO]:
+        repository.left.append(
+            f"pyproject.toml: {', '.join(dict.fromkeys(tools_of_old))} made or moved environments before, and the template brings what it "
+            "needs: take it out if your code does not use it"
+        )
     extras, programs, setup, entries = (
         optional(repository),
         scripts(repository),

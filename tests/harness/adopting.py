@@ -365,6 +365,7 @@ homepage = "https://example.org/plume"
 python = ">=3.11,<3.14"
 pandas = { version = ">=2.1", source = "inhouse", allow-prereleases = true }
 rich = { version = "^13", optional = true }
+conda-lock = "^2"
 windfield = { git = "https://example.org/oz/windfield.git", rev = "v1" }
 plume-core = { path = "../plume-core", develop = true }
 tabulate = [
@@ -520,6 +521,27 @@ LIKENESSES: dict[str, dict[str, str]] = {
     "plume": PLUME,
     "port": PORT,
 }
+SETTLED = {
+    "plume": {
+        "pyproject.toml": {
+            '    "windfield @ git+https://example.org/oz/windfield.git@v1",\n': "",
+            '    "plume-core @ ../plume-core",\n': "",
+            "https://ada:secret@": "https://",
+            '[tool.uv.sources]\nwindfield = { git = "https://example.org/oz/windfield.git" }\n': "",
+            '[tool.conda-lock.dependencies]\nnumpy = ">=1.26"\n': "",
+        }
+    },
+    "port": {
+        "pyproject.toml": {
+            '    "ship-types @ git+https://example.org/ship-types.git",\n': "",
+            '[tool.pixi.dependencies]\nnumpy = "*"\n': "",
+            "[office]\nopen = 9\n": "",
+        },
+        # from its end: the lines of the others keep their numbers
+        "environment.yml": {"category: main\n": "", "  PATH: /app/bin\n": "", "  - scipy: 1.11\n": "  - scipy=1.11\n"},
+    },
+}
+"""Likeness -> file -> what locking refuses in it, and what its owner writes instead."""
 IGNORED = {"tides": {"data/levels.csv": "1,2,3\n"}, "mooring": {"mooring/raw/a.dat": "4\n"}}
 """Files of theirs that git does not know."""
 

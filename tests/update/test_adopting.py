@@ -30,7 +30,7 @@ LISTED = {
     ],
     "plume": [
         "pyproject.toml", "pyproject.toml", "pyproject.toml, [[tool.poetry.source]]", "pyproject.toml", "pyproject.toml",
-        "src/plume/table.py:1", *["pyproject.toml"] * 6, "README.md:3",
+        "src/plume/table.py:1", *["pyproject.toml"] * 7, "README.md:3",
     ],
     "port": [
         "pyproject.toml", "pyproject.toml", "pyproject.toml", "environment.yml, line 9", "environment.yml, line 12",
@@ -227,35 +227,12 @@ def test_setup_py_and_requirements_are_read(tmp_path, source):
     assert "ipykernel" in conda(folder)["dependencies"]
 
 
-SETTLED = {
-    "plume": {
-        "pyproject.toml": {
-            '    "windfield @ git+https://example.org/oz/windfield.git@v1",\n': "",
-            '    "plume-core @ ../plume-core",\n': "",
-            "https://ada:secret@": "https://",
-            '[tool.uv.sources]\nwindfield = { git = "https://example.org/oz/windfield.git" }\n': "",
-            '[tool.conda-lock.dependencies]\nnumpy = ">=1.26"\n': "",
-        }
-    },
-    "port": {
-        "pyproject.toml": {
-            '    "ship-types @ git+https://example.org/ship-types.git",\n': "",
-            '[tool.pixi.dependencies]\nnumpy = "*"\n': "",
-            "[office]\nopen = 9\n": "",
-        },
-        # from its end: the lines of the others keep their numbers
-        "environment.yml": {"category: main\n": "", "  PATH: /app/bin\n": "", "  - scipy: 1.11\n": "  - scipy=1.11\n"},
-    },
-}
-"""Likeness -> file -> what locking refuses in it, and what its owner writes instead."""
-
-
-@pytest.mark.parametrize("name", SETTLED)
+@pytest.mark.parametrize("name", adopting.SETTLED)
 def test_what_locking_refuses_is_at_the_top_of_the_list_and_nothing_else_is_refused(name, tmp_path, source):
     """Each line is one that locking says; settled one by one, the last leaves nothing, and before that something is refused."""
     folder = adopting.begin(tmp_path / name, name)
     done = adopting.adopt(folder, source)
-    settled = [(file, *change) for file, changes in SETTLED[name].items() for change in changes.items()]
+    settled = [(file, *change) for file, changes in adopting.SETTLED[name].items() for change in changes.items()]
     shown = adopting.refusals(done.stdout)
     assert len(shown) == len(settled) and all(adopting.REFUSES in line for line in shown), done.stdout
     assert f"settle the lines with `refuses` ({len(shown)})" in done.stdout and "secret" not in done.stdout
@@ -300,11 +277,11 @@ def test_what_setup_py_and_setup_cfg_say_is_converted_and_the_rest_is_named(tmp_
 
 def test_what_setup_cfg_alone_declares_is_read(tmp_path, source):
     folder = tmp_path / "fog"
-    declared = "[metadata]\nname = fog\nversion = attr: fog.__version__\nlicense = MIT\n[options]\ninstall_requires =\n    numpy\n    scipy>1\n"
+    declared = "[metadata]\nname = fog\nversion = attr: fog.__version__\nlicense = MIT\n[options]\npython_requires = ==3.7.11\ninstall_requires =\n    numpy\n    scipy>1\n"
     Edit("setup.cfg", declared + "[options.entry_points]\nconsole_scripts =\n    fog = fog:main\n").apply(folder)
     Edit("fog/__init__.py", '__version__ = "3"\n\n\ndef main(): ...\n').apply(folder)
     update.commit(folder)
-    adopting.adopt(folder, source)
+    assert "setup.py: Python 3.7 became 3.11" in adopting.adopt(folder, source).stdout
     project = toml(folder)["project"]
     assert (project["name"], project["version"], project["license"]) == ("fog", "3", "MIT")
     assert project["dependencies"] == ["numpy", "scipy>1"] and project["scripts"] == {"fog": "fog:main"}
@@ -321,6 +298,7 @@ def test_what_requirements_cannot_say_stays_in_poetrys_table(tmp_path, source):
     assert "what the groups server list is in the group dev, which the runtime image does not have" in shown
     assert "[tool.poetry-dynamic-versioning] was left out" in shown and "poetry-dynamic-versioning" not in toml(folder)["tool"]
     assert "[build-system] asked for poetry-dynamic-versioning" in shown
+    assert "pyproject.toml: conda-lock made or moved environments before" in shown
     assert '"plume-core @ ../plume-core"' in (folder / "pyproject.toml").read_text(), "no path of this machine"
 
 
