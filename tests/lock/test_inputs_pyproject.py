@@ -14,7 +14,7 @@ from couplet.errors import UserError
 from couplet.formats import poetry_lock
 from couplet.image import importable
 from couplet.install import project as installing
-from couplet.lock import command, pins, pyproject
+from couplet.lock import command, explain, pins, pyproject
 
 from .test_poetry import Folder, folder, index
 
@@ -110,6 +110,20 @@ def test_programs_of_what_is_no_package_are_told_of(folder):
     with (folder.path / "pyproject.toml").open("a") as file:
         file.write("[tool.poetry]\npackage-mode = false\n")
     assert said in (folder.command() / ".changes").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [(OLD, "sea-ice"), (HEAD, "sea-ice"), ("[tool.poetry]\npackage-mode = false\n", "non-package-mode")]
+)
+def test_poetry_calls_the_project_as_the_explanations_expect(lock, text, name):
+    """Who asks for what conda has in another version is pyproject.toml, under whatever name Poetry speaks of it."""
+    wants = '[tool.poetry.group.dev.dependencies]\nlib = ">9"\n'
+    with pytest.raises(UserError) as error:
+        lock(text + wants)
+    assert (settings.name(tomllib.loads(text)) or "non-package-mode") == name
+    held = {"lib": {"linux-64": ("2.0", "lib")}}
+    assert "pyproject.toml asks for lib (>9)" in explain.against_conda(str(error.value), name, held)
+    assert "pyproject.toml asks" not in explain.against_conda(str(error.value), "", held), "the negative control"
 
 
 # --- what is built -----------------------------------------------------------------------------------
