@@ -274,7 +274,7 @@ REFUSED = {
     "several readmes": (f'{HEAD}readme = ["README.md"]\n', 'project.readme has another form: a text in quotes, or { file = "…" }'),
     "a group that includes in its own way": (f'{HEAD}[dependency-groups]\ndev = [{{ include = "test" }}]\n', 'dependency-groups.dev[0] has another form: "numpy>=2", or { include-group = "test" }'),
     "a group's table with a slip": (f'{OLD}[tool.poetry.group.dev.dependency]\nlib = "^1"\n', "tool.poetry.group.dev has another form: packages are in its table dependencies"),
-    "a dependency's table with a slip": (f'{OLD}lib = {{ verison = "^1" }}\n', 'tool.poetry.dependencies.lib has another form: "^1.2", or { version = "^1.2" }'),
+    "a dependency's table with a slip": (f'{OLD}lib = {{ ver = "^1" }}\n', 'tool.poetry.dependencies.lib has another form: "^1.2", or { version = "^1.2" }'),
     "a key that Poetry no longer reads": (f'{OLD}lib = {{ version = "^1", allows-prereleases = true }}\n', "[tool.poetry.dependencies]: lib has allows-prereleases, which Poetry ignores. Write allow-prereleases."),
     "the same in a group": (f'{OLD}[tool.poetry.group.dev.dependencies]\nlib = {{ version = "^1", allows-prereleases = true }}\n', "[tool.poetry.group.dev.dependencies]: lib has allows-prereleases"),
     "couplet's table as a list": (f'{HEAD}[[tool.couplet]]\nmin-release-age = "7d"\n', "tool.couplet is a table. It begins so: [tool.couplet]"),
