@@ -21,7 +21,7 @@ import pytest
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
-from tests.harness import browser, checks, container, ports
+from tests.harness import browser, checks, container, ports, template
 from tests.harness.container import derived, docker, running
 from tests.harness.project import Project
 from tests.harness.terminal import PROMPT, Session
@@ -481,6 +481,58 @@ def test_jupyterlab_is_healthy_behind_a_base_url(jupyterlab):
             # the negative control: where the check asked before, nothing is
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 answer(f"{address}/api")
+
+
+CANARY = {
+    "user": "[ $(whoami) = jovyan ]",
+    "uid": "id | grep uid=1000",
+    "home": "[ $HOME = /home/jovyan ]",
+    "jupyter": "which jupyter",
+}
+"""What container-canary runs in a container for Kubeflow and for Binder."""
+
+
+def refused_by(image: str) -> set[str]:
+    """Return what of Kubeflow's and Binder's requirements an image does not meet, started as each of them starts it."""
+    found = set()
+    starts = {
+        "Kubeflow": (("--env", "NB_PREFIX=/hub/jovyan/", "--volume", "/home/jovyan"), (), "/hub/jovyan"),
+        "Binder": ((), ("jupyter", "lab", "--ip=0.0.0.0", "--port=8888"), ""),
+    }
+    for options, command, base in starts.values():
+        with serving(image, *options, port=8888, command=command) as (name, address):
+            found |= {what for what, line in CANARY.items() if docker("exec", name, "/bin/sh", "-c", line, check=False).code}
+            for path in (base, f"{base}/lab"):
+                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+                with opener.open(address + path, timeout=30) as page:
+                    found |= {"login"} if "/login" not in page.url else set()
+                    found |= {"origin"} if page.headers["Access-Control-Allow-Origin"] != "*" else set()
+            # that it listens on all addresses without encryption is what is asked of it
+            said = re.findall(r"^.*\b(?:ERROR|Traceback)\b.*$|^\[[WE] .*$", docker("logs", name).output, re.M)
+            found |= {line for line in said if "listening on all IP addresses and not using encryption" not in line}
+    return found
+
+
+def test_notebook_platforms_find_what_they_ask_for(jupyterlab):
+    """With the lines of docs/apps.md, and without (the negative control): then it is `app`, who has a home of his own."""
+    page = (template.REPOSITORY / "docs/apps.md").read_text()
+    [lines] = re.findall(r"^```dockerfile\nFROM \S+\n(USER root\n.*?)```$", page, re.M | re.S)
+    with derived(jupyterlab.runtime, lines) as image:
+        assert refused_by(image) == set()
+    assert refused_by(jupyterlab.runtime) == {"user", "home", "origin"}
+
+
+def test_the_lab_image_converts_and_runs_notebooks(jupyterlab, tmp_path):
+    """As a batch job does. The negative control: a cell that fails."""
+    tmp_path.chmod(0o777)
+    cell = {"cell_type": "code", "execution_count": None, "id": "a", "metadata": {}, "outputs": []}
+    spec = {"kernelspec": {"name": jupyterlab.kernel["name"], "display_name": "x"}}
+    for source, code in (("print(6 * 7)", 0), ("1 / 0", 1)):
+        notebook = {"cells": [{**cell, "source": source}], "metadata": spec, "nbformat": 4, "nbformat_minor": 5}
+        (tmp_path / "a.ipynb").write_text(json.dumps(notebook))
+        command = ("jupyter", "nbconvert", "--to", "markdown", "--execute", "--stdout", "a.ipynb")
+        done = docker("run", "--rm", "--volume", f"{tmp_path}:/work", jupyterlab.runtime, *command, check=False)
+        assert done.code == code and ("42" in done.stdout) == (not code), done.output
 
 
 def test_a_port_that_is_none_is_an_error(jupyterlab):

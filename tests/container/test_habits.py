@@ -148,6 +148,18 @@ def test_conda_install_works_and_says_that_the_lock_does_not_know(with_conda, sh
 
 
 @pytest.mark.one_variant
+def test_conda_remove_takes_what_it_names_and_nothing_else(with_conda, shell):
+    """conda removes what nobody asked for; the negative control is a history in which nobody asked for anything."""
+    there = "conda install --yes --quiet msgpack-python && conda remove --yes --quiet msgpack-python"
+    before = shell.conda_files()
+    shell.ok(there)
+    assert shell.conda_files() == before
+    shell.run(f"sed -i '/update specs/d' {with_conda.prefix}/conda-meta/history && {there}")
+    left = shell.host.check_output("ls %s/conda-meta", with_conda.prefix)
+    assert left.count("numpy-") == 0
+
+
+@pytest.mark.one_variant
 def test_conda_install_where_nothing_can_be_written_is_refused_at_once(with_conda):
     """Before anything is solved: the channel is not in reach. The control: a member of group 0 gets as far as the channel."""
     command = ("conda", "install", "--yes", "--offline", "click")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 
 import pytest
 
-from tests.harness import checks, container
+from tests.harness import base_check, checks, container
 from tests.harness.container import derived, running
 from tests.harness.locks import edit
 from tests.harness.project import Done
@@ -190,19 +191,49 @@ def test_a_cache_left_behind_is_seen(built):
         assert "/root/.cache/uv/x" in root.check_output(CACHES)
 
 
-OLDER = """RUN cd $(/opt/conda/bin/python -c 'import site; print(site.getsitepackages()[0])') && mkdir -p rattler \
-    && echo 'raise ImportError("an older rattler, of base")' > rattler/__init__.py \
-    && echo "import sys; sys.path.insert(0, sys.prefix + '/lib/python%d.%d/site-packages' % sys.version_info[:2])" > first.pth"""
+AS_MINIFORGE = """RUN find /opt/conda -name __pycache__ -prune -exec rm -r {{}} + && rm -rf /opt/conda/pkgs \
+    && printf '%s\\n' 'channels: [conda-forge]' 'mirrored_channels:' '  conda-forge: [{first}, https://prefix.dev/conda-forge]' \
+        > /opt/conda/.condarc"""
+
+
+def test_a_base_as_miniforge_has_it_is_built_on(small, copy_of):
+    """Without compiled files, without a package cache, and with mirrored_channels in its .condarc, of which the first counts."""
+    project = copy_of(small)
+    for first, good in (("https://conda.anaconda.org/conda-forge", True), ("http://127.0.0.1:9/conda-forge", False)):
+        with derived(images.MINIFORGE, AS_MINIFORGE.format(first=first)) as base:
+            assert base_check.missing(base, "conda") == []
+            asked = container.run(base, "sh", "-c", CHANNELS, options=("--volume", f"{project.path}/.couplet:/couplet:ro"))
+            assert ("127.0.0.1:9/conda-forge" in asked) != good, asked
+            if good:
+                done = docker_build(project, "conda-env", "--no-cache-filter", "conda-env", "--build-arg", f"CONDA_BASE={base}")
+                assert done.code == 0 and "packages linked into" in done.output, done.output[-3000:]
+
+
+CHANNELS = "PYTHONPATH=/couplet /opt/conda/bin/python -B -m couplet.install.fetch channels"
+OLDER = """
+import site
+from pathlib import Path
+folder = Path(site.getsitepackages()[0])
+for name in ("rattler", "packaging", "tomlkit", "ruamel/yaml"):
+    file = folder / name / "__init__.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # conda itself, whose Python fetches, may have its own
+    guard = f"import sys\\nif 'couplet' in sys.modules and 'couplet.install.fetch' not in sys.orig_argv:"
+    guard += f" raise ImportError('an older {name}, of base')\\n"
+    file.write_text((file.read_text() if file.exists() else "") + guard)
+first = "import sys; sys.path.insert(0, sys.prefix + '/lib/python%d.%d/site-packages' % sys.version_info[:2])"
+(folder / "first.pth").write_text(first)
+"""
 
 
 def test_the_tools_see_nothing_of_bases_packages(small, copy_of):
     """conda-forge's conda depends on conda-rattler-solver since 26.5.0, so that its base has a py-rattler, an older one."""
     project = copy_of(small)
-    with derived(images.MINIFORGE, OLDER) as base:
+    with derived(images.MINIFORGE, f"RUN {json.dumps(['/opt/conda/bin/python', '-c', OLDER])}") as base:
         words = ("--no-cache-filter", "conda-env", "--build-arg", f"CONDA_BASE={base}")
         done = docker_build(project, "conda-env", *words)
         assert done.code == 0 and "packages linked into" in done.output, done.output[-3000:]
         # the negative control: a Python that reads its site-packages
         edit(project, ".couplet/couplet.sh", ' exec "$base" -B -S -s', ' exec "$base" -B -s')
         done = docker_build(project, "conda-env", *words)
-        assert done.code and "an older rattler, of base" in done.output, done.output[-3000:]
+        assert done.code and re.search(r"an older [\w/]+, of base", done.output), done.output[-3000:]

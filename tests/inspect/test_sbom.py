@@ -105,6 +105,14 @@ def test_a_package_that_runs_a_script_says_so(folder):
     assert said.pop("pandas") and said == {"libzlib": [{"name": "couplet:link-script", "value": SCRIPT}]}
 
 
+@pytest.mark.parametrize(("old", "name"), [('name = "sea-ice"\nversion = "7"\n', "sea-ice"), ("package-mode = false\n", "ice")])
+def test_a_project_in_poetrys_old_form_has_its_name_and_version(folder, old, name):
+    """The negative control: where the file names none, it is called as the answers say."""
+    (folder / "pyproject.toml").write_text(f"{PIN}[tool.poetry]\n{old}")
+    found = json.loads(written(folder))["metadata"]["component"]
+    assert (found["name"], found["version"]) == (name, "7" if name == "sea-ice" else "")
+
+
 def test_a_licence_is_an_expression_where_spdx_knows_it_and_a_name_elsewhere(folder):
     found = {c["name"]: c.get("licenses") for c in json.loads(written(folder))["components"]}
     assert found["libzlib"] == [{"expression": "Zlib"}]

@@ -226,6 +226,47 @@ def test_what_condas_python_says_is_the_message(tmp_path, program, message):
     assert os.environ.get("PYTHONPATH") == before, "of that process alone"
 
 
+def test_how_far_it_is_is_shown_at_once(tmp_path, monkeypatch):
+    """The process goes on when its line was shown; the negative control is a line of another kind."""
+    python_file, go = tmp_path / "bin/python", tmp_path / "go"
+    python_file.parent.mkdir()
+    monkeypatch.setattr(conda_root.sys, "stderr", Watched(go))
+    for line, shown in ((f"{conda_root.FETCHING} 1 of 2 packages", True), ("conda: something else", False)):
+        go.unlink(missing_ok=True)
+        waits = f"for i in 1 2 3 4 5 6 7 8 9 10; do test -e {go} && exit 0; sleep 0.2; done; exit 3"
+        python_file.write_text(f"#!/bin/sh\necho '{line}' >&2; echo done; {waits}\n")
+        python_file.chmod(0o755)
+        if shown:
+            assert conda_root.call("fetch", root=tmp_path) == "done\n"
+        else:
+            with pytest.raises(UserError, match="exit code 3"):
+                conda_root.call("fetch", root=tmp_path)
+
+
+class Watched(io.StringIO):
+    """A stream that makes a file when something is written into it."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+
+    def write(self, text: str) -> int:
+        self.file.touch()
+        return super().write(text)
+
+
+@pytest.mark.parametrize(("every", "said"), [(0, ["1 of 2", "2 of 2"]), (60, [])])
+def test_fetching_says_how_far_it_is(tmp_path, monkeypatch, capsys, every, said):
+    packages = [conda_package(tmp_path, name, {f"share/{name}": "1"}) for name in ("alpha", "beta")]
+    monkeypatch.setattr(fetch, "channel_map", dict)
+    monkeypatch.setattr(fetch, "archive", conda_root.archive)
+    monkeypatch.setattr(fetch, "EVERY", every)
+    fetch.fetch(packages)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "fetching" in line] == [f"conda: fetching {one} packages" for one in said]
+    assert lines[-1] == "conda: 2 packages, 0 MB downloaded, hashes checked"
+
+
 def test_a_download_is_compared_by_both_hashes_and_so_is_what_lies_there(tmp_path, monkeypatch):
     """conda itself would look at the MD5 alone."""
     content, sent = b"a package", [b"a package"]

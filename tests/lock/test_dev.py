@@ -235,7 +235,7 @@ def test_a_group_that_is_none_is_refused(line, words):
         ('runtime-group = ["viz"]', "runtime-group is not known. Is it runtime-groups?"),
         (
             "anything = 1",
-            "anything is not known. Known are audit, virtual-packages, runtime-groups, dev-groups, min-release-age,",
+            "anything is not known. Known are audit, virtual-packages, runtime-groups, dev-groups, link-scripts, min-release-age,",
         ),
     ],
 )

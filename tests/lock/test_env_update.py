@@ -123,7 +123,7 @@ def test_a_cooldown_and_a_poetry_toml_keep_new_releases_out(built, copy_of):
     if project.conda:  # what may run a link script stands in the lock, and is no part of it otherwise
         said = re.compile(r"^# link-scripts .*\n", re.M)
         assert said.findall((project.path / "conda-linux-64.lock").read_text()) == ["# link-scripts []\n"]
-        assert not said.search(before["conda-linux-64.lock"])
+        assert b"link-scripts" not in before["conda-linux-64.lock"]
 
 
 def test_files_that_make_writes_belong_to_who_ran_it(built):

@@ -14,7 +14,7 @@ from couplet.errors import UserError
 from couplet.formats import poetry_lock
 from couplet.image import importable
 from couplet.install import project as installing
-from couplet.lock import command, pins, pyproject
+from couplet.lock import command, explain, pins, pyproject
 
 from .test_poetry import Folder, folder, index
 
@@ -110,6 +110,20 @@ def test_programs_of_what_is_no_package_are_told_of(folder):
     with (folder.path / "pyproject.toml").open("a") as file:
         file.write("[tool.poetry]\npackage-mode = false\n")
     assert said in (folder.command() / ".changes").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [(OLD, "sea-ice"), (HEAD, "sea-ice"), ("[tool.poetry]\npackage-mode = false\n", "non-package-mode")]
+)
+def test_poetry_calls_the_project_as_the_explanations_expect(lock, text, name):
+    """Who asks for what conda has in another version is pyproject.toml, under whatever name Poetry speaks of it."""
+    wants = '[tool.poetry.group.dev.dependencies]\nlib = ">9"\n'
+    with pytest.raises(UserError) as error:
+        lock(text + wants)
+    assert (settings.name(tomllib.loads(text)) or "non-package-mode") == name
+    held = {"lib": {"linux-64": ("2.0", "lib")}}
+    assert "pyproject.toml asks for lib (>9)" in explain.against_conda(str(error.value), name, held)
+    assert "pyproject.toml asks" not in explain.against_conda(str(error.value), "", held), "the negative control"
 
 
 # --- what is built -----------------------------------------------------------------------------------
@@ -260,7 +274,7 @@ REFUSED = {
     "several readmes": (f'{HEAD}readme = ["README.md"]\n', 'project.readme has another form: a text in quotes, or { file = "…" }'),
     "a group that includes in its own way": (f'{HEAD}[dependency-groups]\ndev = [{{ include = "test" }}]\n', 'dependency-groups.dev[0] has another form: "numpy>=2", or { include-group = "test" }'),
     "a group's table with a slip": (f'{OLD}[tool.poetry.group.dev.dependency]\nlib = "^1"\n', "tool.poetry.group.dev has another form: packages are in its table dependencies"),
-    "a dependency's table with a slip": (f'{OLD}lib = {{ verison = "^1" }}\n', 'tool.poetry.dependencies.lib has another form: "^1.2", or { version = "^1.2" }'),
+    "a dependency's table with a slip": (f'{OLD}lib = {{ ver = "^1" }}\n', 'tool.poetry.dependencies.lib has another form: "^1.2", or { version = "^1.2" }'),
     "a key that Poetry no longer reads": (f'{OLD}lib = {{ version = "^1", allows-prereleases = true }}\n', "[tool.poetry.dependencies]: lib has allows-prereleases, which Poetry ignores. Write allow-prereleases."),
     "the same in a group": (f'{OLD}[tool.poetry.group.dev.dependencies]\nlib = {{ version = "^1", allows-prereleases = true }}\n', "[tool.poetry.group.dev.dependencies]: lib has allows-prereleases"),
     "couplet's table as a list": (f'{HEAD}[[tool.couplet]]\nmin-release-age = "7d"\n', "tool.couplet is a table. It begins so: [tool.couplet]"),

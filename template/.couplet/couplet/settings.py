@@ -146,10 +146,14 @@ def is_package(document: dict[str, Any]) -> bool:
     return document.get("tool", {}).get("poetry", {}).get("package-mode") is not False
 
 
+def name(document: dict[str, Any]) -> str:
+    """Return the project's name as either form of pyproject.toml gives it, '' where it gives none."""
+    return str(document.get("project", {}).get("name") or document.get("tool", {}).get("poetry", {}).get("name", ""))
+
+
 def module(document: dict[str, Any]) -> str:
     """Return the name of the package that Poetry takes where a pyproject.toml names none: the project's."""
-    name = document.get("project", {}).get("name") or document.get("tool", {}).get("poetry", {}).get("name", "")
-    return normalise(name).replace("-", "_")
+    return normalise(name(document)).replace("-", "_")
 
 
 def version(document: dict[str, Any]) -> str:

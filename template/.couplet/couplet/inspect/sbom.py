@@ -22,7 +22,6 @@ from couplet.formats import conda_lock, platforms, poetry_lock
 from couplet.formats.files import write_whole
 from couplet.formats.names import normalise
 from couplet.inspect import licences, locked
-from couplet.install import conda_root
 
 Component = dict[str, Any]
 """A component in CycloneDX's own form."""
@@ -64,6 +63,7 @@ def link_scripts(folder: Path, subdir: str) -> list[str]:
     if not packages:
         return []
     # Not there without conda.
+    from couplet.install import conda_root
     from couplet.install.conda import with_scripts
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -120,7 +120,7 @@ def sbom(folder: Path, subdir: str, scripted: Collection[str] = ()) -> dict[str,
     needs = {conda[name]["bom-ref"]: record.depends for name, record in records.items()}
     needs |= {poetry[package.name]["bom-ref"]: package.dependencies for package in packages}
     graph = {ref: {refs[name] for name in map(normalise, names) if name in refs} - {ref} for ref, names in needs.items()}
-    own = document.get("project", {}).get("name") or project.distribution
+    own = settings.name(document) or project.distribution
     # nobody says what the project needs of conda: what nothing else needs
     graph[own] = {found["bom-ref"] for found in components} - set().union(*graph.values())
     about = {"type": "application", "bom-ref": own, "name": own, "version": settings.version(document)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import couplet
@@ -14,6 +15,8 @@ from couplet.formats.conda_lock import Package
 CACHE = Path(os.environ.get("COUPLET_CONDA_CACHE", "/var/cache/conda"))
 """Fetched packages, a cache of the builder (or another folder, where that may not be written): archives by channel and
 platform, and what was read of them."""
+FETCHING = "conda: fetching"
+"""What a line begins with that says how far it is: shown at once."""
 ROOTS = (Path("/opt/miniforge"), Path("/opt/conda"), Path("/opt/saturncloud"))
 """Where conda is: mounted into a base image without it, in conda's own base image, and in Saturn Cloud's."""
 
@@ -38,9 +41,17 @@ def call(*words: str, root: Path | None = None) -> str:
     """
     command = [str((root or conda_root()) / "bin/python"), "-B", "-m", "couplet.install.fetch", *words]
     variables = {**os.environ, "PYTHONPATH": str(Path(couplet.__file__).parents[1])}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True)
-    said, _, error = done.stderr.partition("\nERROR: ")
-    if done.returncode:
-        raise UserError(error.strip() or f"conda's Python failed (exit code {done.returncode}):\n{said.strip()}")
-    print(said, end="", file=sys.stderr, flush=True)
-    return done.stdout
+    kept = []
+    with tempfile.TemporaryFile("w+") as printed:
+        with subprocess.Popen(command, env=variables, stdout=printed, stderr=subprocess.PIPE, text=True) as process:
+            for line in process.stderr or ():
+                if line.startswith(FETCHING):
+                    print(line, end="", file=sys.stderr, flush=True)
+                else:
+                    kept.append(line)
+        said, _, error = "".join(kept).partition("\nERROR: ")
+        if process.returncode:
+            raise UserError(error.strip() or f"conda's Python failed (exit code {process.returncode}):\n{said.strip()}")
+        print(said, end="", file=sys.stderr, flush=True)
+        printed.seek(0)
+        return printed.read()

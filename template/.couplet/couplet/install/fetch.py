@@ -30,11 +30,13 @@ from typing import Any
 from couplet.errors import UserError, run, without_password
 from couplet.formats import conda_lock, files, records
 from couplet.formats.conda_lock import Package
-from couplet.install.conda_root import CACHE, archive
+from couplet.install.conda_root import CACHE, FETCHING, archive
 
 PUBLIC = "https://conda.anaconda.org"
 DISTRIBUTIONS = CACHE / "distributions"
 TRIES = 4
+EVERY = 1.0
+"""Seconds between two lines of how far it is."""
 
 
 def channel_map() -> dict[str, str]:
@@ -153,8 +155,13 @@ def fetch(packages: list[Package]) -> None:
     """Bring all locked packages into the cache, several at once, and check the hashes of each. Says so on stderr."""
     mapping = channel_map()
     CACHE.mkdir(parents=True, exist_ok=True)
+    fetched, said = 0, time.monotonic()
     with ThreadPoolExecutor(8) as pool:
-        fetched = sum(pool.map(lambda package: fetch_one(package, mapping), packages))
+        for number, size in enumerate(pool.map(lambda package: fetch_one(package, mapping), packages), 1):
+            fetched += size
+            if time.monotonic() - said >= EVERY:
+                print(f"{FETCHING} {number} of {len(packages)} packages", file=sys.stderr, flush=True)
+                said = time.monotonic()
     text = f"conda: {len(packages)} packages, {fetched / 1e6:.0f} MB downloaded, hashes checked"
     print(text, file=sys.stderr, flush=True)
 

@@ -119,7 +119,7 @@ def lock_with_conda(
     def explained(output: str) -> str:
         if "All attempts to connect" in output:
             package_index.has_versions([("pip", "0")])  # says why, which Poetry does not
-        return explain.against_conda(output, document.get("project", {}).get("name", ""), distributions)
+        return explain.against_conda(output, settings.name(document) or "non-package-mode", distributions)
 
     variables = {"CONDA_PREFIX": str(python), "CONDA_DEFAULT_ENV": "interpreter"}
     held = [name for name, where in distributions.items() if len(where) == len(subdirs)]
