@@ -449,13 +449,13 @@ CMD ["gunicorn", "port.web:app"]
 name: port
 channels: [conda-forge]
 dependencies:
-- python=3.12
+- python=3.13
 - numpy
 - pip
 - pip:
   - tabulate~=0.9
   - -c constraints.txt
-- scipy: 1.11
+- scipy: 1.17
 variables:
   PORT_HOME: /app
   PATH: /app/bin
@@ -538,7 +538,7 @@ SETTLED = {
             "[office]\nopen = 9\n": "",
         },
         # from its end: the lines of the others keep their numbers
-        "environment.yml": {"category: main\n": "", "  PATH: /app/bin\n": "", "  - scipy: 1.11\n": "  - scipy=1.11\n"},
+        "environment.yml": {"category: main\n": "", "  PATH: /app/bin\n": "", "  - scipy: 1.17\n": "  - scipy=1.17\n"},
     },
 }
 """Likeness -> file -> what locking refuses in it, and what its owner writes instead."""
