@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "template/.couplet"))
 
+from couplet.errors import run
 from couplet.lock import environment, solve
 from couplet.lock.channels import Conda
 
@@ -28,4 +30,5 @@ def main(project: Path, update: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), set(sys.argv[2:]))
+    # ends as the package's own programs do: a thread of rattler's may abort the interpreter on its way out
+    run(partial(main, Path(sys.argv[1]), set(sys.argv[2:])))
