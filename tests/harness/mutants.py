@@ -203,7 +203,10 @@ def main() -> int:
         print("tests/mutants.toml does not fit the repository any more:", *wrong, sep="\n  ", file=sys.stderr)
         return 1
     if not (wanted := chosen(mutants, options)):
-        print(f"tests/mutants.toml has no entry with {options.only!r} in this part (--engine: those with Docker too)", file=sys.stderr)
+        print(
+            f"tests/mutants.toml has no entry with {options.only!r} in this part (--engine: those with Docker too)",
+            file=sys.stderr,
+        )
         return 1
     verdicts = run(wanted, options.n)
     survivors = [found for found in verdicts if found.problem]

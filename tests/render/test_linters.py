@@ -6,6 +6,7 @@ Each linter sees each different file once, and each has its negative control: a 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -171,6 +172,12 @@ def test_a_linter_sees_a_planted_fault(covered, tmp_path, name):
     assert old in text
     (project / file).write_text(text.replace(old, new))
     assert linter(project, files)
+
+
+def test_renovate_is_told_in_todays_words_which_files_are_its():
+    """The schema lets any key through, and fileMatch was Renovate's word for it until version 39."""
+    managers = json.loads((template.REPOSITORY / "template/renovate.json").read_text())["customManagers"]
+    assert [manager["managerFilePatterns"] for manager in managers] == [["/^base-images\\.lock$/"]]
 
 
 MORE = {
