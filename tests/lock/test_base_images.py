@@ -271,9 +271,12 @@ def test_the_file_fits_the_dockerfile_or_is_refused(render, package_sources, ans
     line = text.splitlines()[1]
     name, image = line.split("@")[0].split("=")
     for bad, message in (
-        (text.replace(line, line.replace(image, "other/image:1")), f"asks for {image}, {LOCK} holds other/image:1"),
-        (text.replace(line + "\n", ""), f"asks for {image}, {LOCK} holds nothing for it ({name})"),
-        (text + f"MY_BASE=mine:1@{DIGEST}\n", f"{LOCK} holds mine:1 as MY_BASE, which the Dockerfile does not have"),
+        (
+            text.replace(line, line.replace(image, "other/image:1")),
+            f"asks for {image} ({name}), and {LOCK} has other/image:1 for it",
+        ),
+        (text.replace(line + "\n", ""), f"asks for {image} ({name}), and {LOCK} has nothing for it"),
+        (text + f"MY_BASE=mine:1@{DIGEST}\n", f"{LOCK} has mine:1 as MY_BASE, which is not in the Dockerfile"),
         (text.replace(DIGEST, "sha256:cut"), f"{LOCK} is damaged: "),
         ("<<<<<<< ours\n" + text, f"{LOCK} is damaged: <<<<<<< ours"),
     ):

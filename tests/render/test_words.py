@@ -13,7 +13,7 @@ VARIANTS = {
     "defaults": {},
     "everything": {
         "accelerator": "cuda", "cluster": "dask", "deploy": "kubernetes", "hosting": "saturn", "app": "streamlit",
-        "devcontainer": True,
+        "devcontainer": True, "fresh_locks": "weekly",
     },
     "Poetry alone": {"environment": "poetry", "app": "flask", "ci": "gitlab"},
 }  # fmt: skip
