@@ -25,6 +25,7 @@ scratch.use()
 template.remember_what_is_compiled()
 template.read_yaml_with_libyaml()
 template.leave_modes_to_git()
+template.clone_once()
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 IMAGES = "couplet-test-" + hashlib.sha256(f"{template.REPOSITORY}{WORKER}".encode()).hexdigest()[:6]

@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import copier
 import copier._main
+import copier._template
 import jinja2
 import yaml
 
@@ -90,6 +92,26 @@ def leave_modes_to_git() -> None:
     worker = copier._main.Worker
     assert callable(worker._sync_git_index_executable_bit), "Copier has another way by now: is it cheaper?"
     worker._sync_git_index_executable_bit = lambda self, path, mode: None
+
+
+def clone_once() -> None:
+    """Have Copier clone a tag or a commit of a template once in this process, and link the clone's files after that.
+
+    An update clones the template eight times, which is a fifth of its time.
+    """
+    clone = copier._template.clone
+    found: dict[tuple[str, str], tempfile.TemporaryDirectory] = {}
+
+    def link(url: str, ref: str = "HEAD", location: str | None = None) -> str:
+        if ref == "HEAD" or location is None:
+            return clone(url, ref, location)
+        if (url, ref) not in found:
+            found[url, ref] = tempfile.TemporaryDirectory(prefix="couplet-clone-")
+            clone(url, ref, found[url, ref].name)
+        shutil.copytree(found[url, ref].name, location, symlinks=True, copy_function=os.link, dirs_exist_ok=True)
+        return location
+
+    copier._template.clone = link
 
 
 def releases() -> dict[str, str]:

@@ -41,8 +41,9 @@ def main() -> int:
 def up(progress: cache.Progress = print, *, keep: bool = True, minors: Iterable[str] = cpython.SUITES) -> None:
     """Engine, images, channel, web server, settings: each only when it is missing or its recipe changed.
 
-    `minors` are the Pythons that are wanted; with all of them built already, all are had. With less than all, there is no
-    Saturn Cloud: its base image has an old Python of its own, which takes long to build. With `keep`, a private engine goes on running after this process; without, it lives as long as the caller's session.
+    `minors` are the Pythons that are wanted; with all of them built already, all are had. With less than all, there is only what a
+    project with the default answers is built on: no Saturn Cloud, whose base image has an old Python of its own, no image of Python's,
+    no kustomize. With `keep`, a private engine goes on running after this process; without, it lives as long as the caller's session.
     """
     began = time.monotonic()
     if all(cpython.folder(minor).exists() for minor in cpython.SUITES):
@@ -62,13 +63,13 @@ def up(progress: cache.Progress = print, *, keep: bool = True, minors: Iterable[
             wheels_fetched.result()
         pythons = {minor: built[minor] for minor in minors}
         folder, pip_wheel = channel.ensure(on, pythons, progress)
-        for minor, build in pythons.items():
-            standins.python(on, minor, build, pip_wheel, debian_key, progress)
         standins.miniforge(on, folder, debian_key, progress)
         if whole:
+            for minor, build in pythons.items():
+                standins.python(on, minor, build, pip_wheel, debian_key, progress)
             old = {minor: built[minor] for minor in cpython.OLD}
             standins.saturn(on, channel.old_root(on, old, progress), debian_key, progress)
-        kustomize.image(on, debian_key, progress)
+            kustomize.image(on, debian_key, progress)
         alias = web.start(on, progress)
     file = settings.write(on, alias)
     progress(f"ready in {time.monotonic() - began:.1f} s: channel at {alias}/{channel.NAME}; . {file} for a shell that uses it")
