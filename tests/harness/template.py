@@ -171,12 +171,17 @@ def loader(template: Path, version: str | None = None) -> type[yaml.SafeLoader]:
 
 def questions(template: Path = REPOSITORY, version: str | None = None) -> dict[str, dict[str, Any]]:
     """Return every question, asked or computed, in the order of copier.yml's includes; of a tag, or as the files are."""
-    return copy.deepcopy(questions_once(template, version) if version else questions_once.__wrapped__(template))
+    return copy.deepcopy(questions_of_tag(template, version)) if version else read_questions(template)
 
 
 @functools.cache
-def questions_once(template: Path, version: str | None = None) -> dict[str, dict[str, Any]]:
-    """Read the questions; those of a tag once, since a tag stays what it is."""
+def questions_of_tag(template: Path, version: str) -> dict[str, dict[str, Any]]:
+    """Read the questions of a tag once: a tag stays what it is."""
+    return read_questions(template, version)
+
+
+def read_questions(template: Path, version: str | None = None) -> dict[str, dict[str, Any]]:
+    """Read the questions, of a tag or as the files are."""
     read = reader(template, version)
     found = {}
     for document in yaml.load_all(read("copier.yml"), loader(template, version)):

@@ -126,3 +126,8 @@ def test_parts_are_the_whole_and_those_with_an_engine_are_left_out():
 
     assert sorted(part(1, 3) + part(2, 3) + part(3, 3)) == sorted(part(1, 1)) == sorted(m for m in table if not m.engine)
     assert sorted(part(1, 1, engine=True)) == sorted(table) != sorted(part(1, 1))
+
+
+def test_a_word_that_no_entry_has_is_an_error(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["mutants", "--only", "no such word"])
+    assert mutants.main() == 1 and "'no such word'" in capsys.readouterr().err

@@ -12,7 +12,6 @@ import datetime
 import fnmatch
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,16 +68,9 @@ Locked = Mapping[str, Mapping[str, conda_lock.Record]]
 
 def distributions(records: Iterable[conda_lock.Record]) -> dict[str, dict[str, str]]:
     """Return {archive: {distribution: version}}: what conda's packages really hold, read from the packages."""
-    packages = [record.package for record in records]
-    if not packages:
-        return {}
-    from couplet.install import conda_root  # which a project without conda does not have
-
-    with tempfile.TemporaryDirectory() as scratch:
-        lock = Path(scratch, "conda.lock")
-        lock.write_text(conda_lock.explicit(packages, "", []))
-        found: dict[str, dict[str, str]] = json.loads(conda_root.call("distributions", str(lock)))
-        return found
+    packages = list(records)
+    found: dict[str, dict[str, str]] = json.loads(locked.ask_conda("distributions", packages)) if packages else {}
+    return found
 
 
 def of_conda(of_platform: Locked) -> tuple[dict[str, list[Item]], list[str]]:

@@ -54,5 +54,12 @@ def denied(licence: str, deny: Sequence[str]) -> str:
         if part.strip(" ()") and part not in (" AND ", " OR "):
             rules += (found := [rule for rule in deny if fnmatchcase(part.strip().lower(), rule.lower())])
             parts[number] = str(not found)
-    # of nothing but True, False, and, or and brackets
-    return "" if not rules or eval("".join(parts).replace("AND", "and").replace("OR", "or")) else rules[0]
+    text = "".join(parts)
+    while "(" in text:
+        text = re.sub(r"\(([^()]*)\)", lambda inner: str(_holds(inner[1])), text)
+    return "" if not rules or _holds(text) else rules[0]
+
+
+def _holds(text: str) -> bool:
+    """Return what True and False amount to with AND and OR between them, without brackets."""
+    return any(all(word == "True" for word in part.split(" AND ")) for part in text.split(" OR "))

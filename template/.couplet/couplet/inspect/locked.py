@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def conda(folder: Path, dev: bool = False) -> dict[str, dict[str, conda_lock.Rec
     if found := conda_lock.records(folder / "conda.lock", dev):
         return found
     raise UserError("conda.lock is missing: run `make env-update` (it asks for Docker only).")
+
+
+def ask_conda(verb: str, records: Iterable[conda_lock.Record], subdir: str = "") -> str:
+    """Return what a verb of couplet.install.conda_root prints of packages: it fetches those that the cache has not."""
+    from couplet.install import conda_root  # which a project without conda does not have
+
+    with tempfile.TemporaryDirectory() as scratch:
+        lock = Path(scratch, "conda.lock")
+        lock.write_text(conda_lock.explicit([record.package for record in records], subdir, []))
+        return conda_root.call(verb, str(lock))
 
 
 def poetry(folder: Path, subdir: str, python: str, groups: Iterable[str]) -> list[poetry_lock.Locked]:

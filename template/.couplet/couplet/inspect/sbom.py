@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import re
-import tempfile
 import uuid
 from collections.abc import Collection
 from pathlib import Path
@@ -59,18 +58,13 @@ def conda_component(record: conda_lock.Record, scripted: Collection[str]) -> Com
 
 def link_scripts(folder: Path, subdir: str) -> list[str]:
     """Return the names of conda's packages that run a script when they are installed. Fetches what the cache has not."""
-    packages = [record.package for record in locked.conda(folder).get(subdir, {}).values()]
-    if not packages:
+    records = locked.conda(folder).get(subdir, {}).values()
+    if not records:
         return []
-    # Not there without conda.
-    from couplet.install import conda_root
-    from couplet.install.conda import with_scripts
+    from couplet.install.conda import with_scripts  # which a project without conda does not have
 
-    with tempfile.TemporaryDirectory() as scratch:
-        lock = Path(scratch, "all.lock")
-        lock.write_text(conda_lock.explicit(packages, subdir, []))
-        conda_root.call("fetch", str(lock))
-    return asyncio.run(with_scripts(packages))
+    locked.ask_conda("fetch", records, subdir)
+    return asyncio.run(with_scripts([record.package for record in records]))
 
 
 def python_component(package: poetry_lock.Locked, licence: str) -> Component:
