@@ -79,7 +79,7 @@ def convert(repository: Repository, rendered: Path, found: dict[str, Any]) -> No
         written["environment.yml"] = environment.convert(repository, found, kernel)
     elif repository.environment is not None:
         repository.left.append(
-            "environment.yml: nothing reads it with environment=poetry: take over what it lists, then git rm it"
+            "environment.yml: nothing reads it with environment=poetry: add what it lists to pyproject.toml, then git rm it"
         )
     files.bring(repository, rendered, written, found, main, list(tomlkit.parse(text)["project"].get("scripts", {})))
 
@@ -130,7 +130,7 @@ def adopt(wanted: argparse.Namespace) -> int:
     if left:
         print("\nTo look at:")
         print(*(f"  {line}" for line in left), sep="\n")
-    first = f"settle the lines with `refuses` ({len(stops)}), then " if stops else ""
+    first = f"first repair what the lines with `refuses` name ({len(stops)}), then " if stops else ""
     print(
         f"\nNext: {first}git diff --cached --find-renames, then make env-update build test, then git add --all && git commit.\n"
         f"Back: git reset --hard && git switch {before} && git branch -D adopt"

@@ -146,7 +146,7 @@ def derive(repository: Repository, main: Part | None) -> dict[str, Any]:
         found["license"] = spdx if spdx in OFFERED else "Proprietary"
     else:
         said = said_licence(repository)
-        why = f"`{said}` is no licence of SPDX's" if said else "no licence was found"
+        why = f"`{said}` is not an SPDX licence" if said else "no licence was found"
         repository.left.append(
             f'pyproject.toml: {why}, so it says `Private :: Do Not Upload`: write `license = "…"` if there is one'
         )

@@ -43,7 +43,7 @@ def requirements(repository: Repository, lines: list[str], where: str) -> list[t
             found.append((plain, comment.strip()))
         except InvalidRequirement:
             repository.left.append(
-                f"{where}: `{plain}` is no requirement that Poetry can lock, and was left out: see to it in pyproject.toml"
+                f"{where}: `{plain}` is not a requirement that Poetry can lock, and was left out: add it to pyproject.toml by hand"
             )
     return found
 

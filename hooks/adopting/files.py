@@ -66,7 +66,7 @@ def advice(repository: Repository, name: str, template: str) -> str:
         return (
             f"add your targets {', '.join(more)} at its end"
             if more
-            else "all its targets have a namesake: see whether they do what yours did"
+            else "the template has targets of all its names: check that they do the same"
         )
     if name == "Dockerfile":
         lines = [" ".join(line.split()) for line in OWN.findall(theirs.replace("\\\n", " ")) if not NOT_OWN.match(line.strip())]
@@ -81,7 +81,7 @@ def advice(repository: Repository, name: str, template: str) -> str:
         return "CI runs the template's; add your jobs"
     if name == ".dockerignore":
         return "nothing enters a build that the new one does not name: add a line `!path` for what your Dockerfile copies"
-    return "carry over what is yours"
+    return "copy what you need of yours into it"
 
 
 def main_program(repository: Repository, main: Part | None, programs: list[str], package: str) -> list[str] | None:
@@ -92,7 +92,7 @@ def main_program(repository: Repository, main: Part | None, programs: list[str],
     if programs:
         return [programs[0]]
     repository.left.append(
-        "Dockerfile: no program was found (no __main__.py, no [project.scripts]), so CMD is python: write yours"
+        "Dockerfile: no program was found (no __main__.py, no [project.scripts]), so CMD is python: write the command of yours"
     )
     return ["python"]
 
@@ -222,7 +222,7 @@ def setup_file(repository: Repository, name: str) -> str:
         word for word, value in words if word not in {*MEANINGLESS, "version"} and (value is COMPUTED or word not in CONVERTED)
     )
     what = (
-        f"pyproject.toml takes its place, but has nothing of {', '.join(rest)}: see to it"
+        f"pyproject.toml takes its place, but has nothing of {', '.join(rest)}: add what you need of it"
         if rest
         else "pyproject.toml takes its place"
     )
@@ -265,7 +265,7 @@ def look(repository: Repository, renovate: bool) -> None:
             before = repository.git("show", f"HEAD:{name}", check=False).splitlines()
             for number, line in enumerate(before, 1):
                 if STALE.search(line):
-                    repository.left.append(f"{name}:{number}: is this still true? {line.strip()[:90]}")
+                    repository.left.append(f"{name}:{number}: check whether this line is still right: {line.strip()[:90]}")
             if (
                 "/" not in name
                 and name.startswith("README.")
@@ -275,11 +275,11 @@ def look(repository: Repository, renovate: bool) -> None:
                 repository.left.append(f"README.md: the template's, beside your {name}: keep one of them")
         elif name.startswith(".github/workflows/") and not (name.endswith(("/ci.yml", "/audit.yml"))):
             if re.search(r"\b(conda|mamba|micromamba|poetry|pip install|tox|setup\.py|docker build)\b", theirs):
-                repository.left.append(f"{name}: installs by itself: have it run make (as ci.yml does), or git rm it")
+                repository.left.append(f"{name}: it installs packages itself: make it run make (as ci.yml does), or git rm it")
         elif name in ("tox.ini", "noxfile.py", "Procfile", "apt.txt") or re.match(
             r"\.(readthedocs|travis|appveyor)\.ya?ml$", name
         ):
-            repository.left.append(f"{name}: what it installs is in no lock: have it run make, or git rm it")
+            repository.left.append(f"{name}: what it installs is in no lock: make it run make, or git rm it")
         elif renovate and re.match(r"\.github/(dependabot\.ya?ml|renovate\.json5?)$|\.renovaterc|renovate\.json5$", name):
             repository.left.append(f"{name}: renovate.json came in beside it: keep one of them")
         elif name not in BUILT and re.search(

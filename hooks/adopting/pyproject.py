@@ -344,7 +344,7 @@ def convert(
         "classifiers", "urls", "scripts", "gui-scripts", "entry-points", "dependencies", "optional-dependencies", "dynamic",
     }  # fmt: skip
     for key in repository.project.keys() - known:
-        repository.left.append(f"pyproject.toml: [project] {key} is no key of [project], and was left out")
+        repository.left.append(f"pyproject.toml: [project] {key} is not a key of [project], and was left out")
     if "license-files" in repository.project:
         project["license-files"] = plain(repository.project["license-files"])
 

@@ -90,7 +90,7 @@ def read(path: Path) -> Repository:
     top = found.git("rev-parse", "--show-toplevel", check=False).strip()
     if not top or Path(top).resolve() != path.resolve():
         inside = f" It lies in {top}: name that folder." if top else " First: git init, git add --all, git commit."
-        raise Refused(f"{path}: this is no git repository, and without one nothing of yours would be safe.{inside}")
+        raise Refused(f"{path}: this is not a git repository, and without one nothing of yours would be safe.{inside}")
     if not found.git("rev-parse", "--verify", "--quiet", "HEAD", check=False):
         raise Refused(f"{path}: there is no commit yet. First: git add --all, git commit.")
     if dirty := found.git("status", "--porcelain").splitlines():
@@ -128,7 +128,7 @@ def converted(repository: Repository, name: str) -> str:
     try:
         return file.read_text(encoding="utf-8-sig") if file.is_file() else ""
     except UnicodeDecodeError as error:
-        raise Refused(f"{file}: this is no UTF-8 text ({error}). Save it as UTF-8, and commit.") from None
+        raise Refused(f"{file}: this is not UTF-8 text ({error}). Save it as UTF-8, and commit.") from None
 
 
 def an_environment(repository: Repository, name: str) -> bool:

@@ -537,7 +537,7 @@ def test_the_lab_image_converts_and_runs_notebooks(jupyterlab, tmp_path):
 
 def test_a_port_that_is_none_is_an_error(jupyterlab):
     shown = docker("run", "--rm", "--env", "PORT=8888/tcp", jupyterlab.runtime, check=False)
-    assert (shown.code, shown.output.strip().split("\n")[-1]) == (1, "PORT=8888/tcp is no port: give a number.")
+    assert (shown.code, shown.output.strip().split("\n")[-1]) == (1, "PORT=8888/tcp is not a port: give a number.")
 
 
 def test_a_users_own_settings_of_jupyter_take_precedence(jupyterlab, tmp_path):

@@ -306,6 +306,24 @@ def group(path: str) -> str:
     return next(name for name, parts in GROUPS.items() if any(part in path for part in parts))
 
 
+def pages(repository: Path) -> dict[str, str]:
+    """Return {part of the package: the page that its errors name}, as the package has it."""
+    tree = ast.parse((repository / "template/.couplet/couplet/errors.py").read_text())
+    [found] = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PAGES"
+    ]
+    return found
+
+
+def heading(repository: Path, path: str) -> str:
+    """Return the line above the messages of a file, with the page that an error of it names."""
+    module = path.removeprefix("template/.couplet/").removesuffix(".py").replace("/", ".")
+    page = next((page for part, page in pages(repository).items() if module.startswith(part)), None)
+    return f"`{path}`, explained on [{page.partition('#')[0]}]({page})" if page and path.endswith(".py") else f"`{path}`"
+
+
 def codes(text: str) -> set[int]:
     """Return the exit codes that a source file ends with by itself."""
     body = re.sub(r"^\s*#.*", "", text, flags=re.M)
@@ -333,14 +351,15 @@ def page(repository: Path) -> str:
             used.setdefault(code, []).append(file.name.removesuffix(".jinja"))
         if found := messages(file):
             lines = [line for message in found for line in shown(message)]
-            by_group[group(path)] += [f"`{path}`", "", "```text", *lines, "```", ""]
+            by_group[group(path)] += [heading(repository, path), "", "```text", *lines, "```", ""]
     if unknown := sorted(used.keys() - CODES.keys()):
         raise SystemExit(f"exit code {unknown[0]} of {', '.join(used[unknown[0]])}: say what it means in CODES of {__name__}")
     head = [
         "# Messages",
         "",
         "Written by `python -m tests.harness.messages` from the sources; a test says when it is out of date. `{name}` stands for",
-        "a value, `[…|…]` for one of two texts. A message is an `error`, is `shown`, or is a `part` of another one.",
+        "a value, `[…|…]` for one of two texts. A message is an `error`, is `shown`, or is a `part` of another one. An error of the",
+        "package `couplet` ends with the page that explains it.",
         "",
         "## Exit codes",
         "",

@@ -66,7 +66,7 @@ def test_a_cpu_build_in_the_lock_fails_the_build(cuda, copy_of):
     restamp(project)
     shown = project.make("build", fails=True).output
     assert "is locked in the build cpu_generic_py313_h0000000_0; environment.yml: pytorch=*=cuda*" in shown, shown[-3000:]
-    assert "conda-linux-64.lock is no lock for CUDA" in shown and "make env-update ALL=1" in shown and "Traceback" not in shown
+    assert "conda-linux-64.lock is not a lock for CUDA" in shown and "make env-update ALL=1" in shown and "Traceback" not in shown
 
 
 def change(project: Project, file: str, pattern: str, new: str) -> None:

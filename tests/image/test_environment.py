@@ -136,9 +136,9 @@ LINKS = {
     ),
     "a link that is a file now": (
         "cp {prefix}/bin/python3 /opt/other; mv /opt/other {prefix}/bin/python3",
-        "python: bin/python3 is no link any more",
+        "python: bin/python3 is not a link any more",
     ),
-    "a link that is gone": ("rm {prefix}/bin/python3", "python: bin/python3 is no link any more"),
+    "a link that is gone": ("rm {prefix}/bin/python3", "python: bin/python3 is not a link any more"),
     "a file where a folder was": ("rm -r {site}/scipy; touch {site}/scipy", "scipy: .*/scipy/_lib/.* is gone"),
 }
 

@@ -94,7 +94,7 @@ def test_what_is_no_release_or_private_is_asked_of_nobody(tmp_path, service):
     code, text, data = audit.audit(folder, service.address, TODAY)
     assert code == NOTHING and dict(service.asked) == {"iniconfig": "2.0"}
     assert "Not covered: tabulate is private, says [tool.couplet.audit]." in text
-    assert "Not covered: floe comes from git, which is no release." in text
+    assert "Not covered: floe comes from git, which is not a release." in text
     assert data["not_covered"]["brine"] == "has a version that is none of Python's: no version"
 
 
@@ -366,7 +366,7 @@ def test_an_address_that_is_none_of_osvs_is_named(tmp_path, service):
     not_checked(audit.audit(made(tmp_path / "p"), address, TODAY), address, "it answers HTTP 404. Is the address right?")
     for address in ("osv.example.com", "file:///etc/passwd"):
         outcome = audit.audit(tmp_path / "p", address, TODAY)
-        not_checked(outcome, address, "that is no address. Example: https://")
+        not_checked(outcome, address, "that is not an address. Example: https://")
 
 
 def test_an_advisory_in_another_schema_is_no_all_clear(tmp_path, service):

@@ -137,7 +137,7 @@ def test_a_denied_licence_fails_the_audit_with_package_licence_policy_and_what_t
     ]
     assert "GPL-3.0-only AND MIT" in lines[at + 2] and "Denied licences: 2 packages." in text
     assert "Replace the package, or allow it: [[tool.couplet.audit.ignore]]" in text
-    assert "the licence of odd, tabulate is no SPDX" not in text and "the licence of odd is no SPDX expression" in text
+    assert "the licence of odd, tabulate is no SPDX" not in text and "the licence of odd is not an SPDX expression" in text
     assert [entry["package"] for entry in data["denied"]] == ["readline", "tabulate"] and data["found"] == []
 
 
@@ -161,7 +161,7 @@ def test_a_licence_is_allowed_for_one_package_until_a_day(tmp_path, monkeypatch)
         ('"GPL-3.0-only"', "deny is a list of licences"),
         ("[3]", "deny is a list of licences"),
         ('["GPL-3.0"]', "deny has 'GPL-3.0': SPDX writes GPL-3.0-only."),
-        ('["GPL3"]', "deny has 'GPL3': it is no licence of SPDX"),
+        ('["GPL3"]', "deny has 'GPL3': it is not an SPDX licence"),
         ('["MIT OR ISC"]', "deny has 'MIT OR ISC': name each licence by itself."),
     ],
 )

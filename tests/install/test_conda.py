@@ -141,13 +141,28 @@ def test_the_lock_says_whose_link_scripts_may_run(tmp_path, monkeypatch):
 
 
 def test_a_file_where_another_package_has_a_folder_is_refused_by_name(tmp_path):
-    packages = [odd_package(tmp_path, "alpha", {"share/x": "1"}), odd_package(tmp_path, "beta", {"share/x/y": "2"})]
-    with pytest.raises(UserError, match=r"one has a file where the other has a folder: share/x/y of beta\.\nAsk for another"):
+    packages = [odd_package(tmp_path, "alpha", {"share/x": "1"}), odd_package(tmp_path, "beta", {"share/x/y/z": "2"})]
+    with pytest.raises(
+        UserError, match=r"do not go together: share/x is a file of alpha and a folder of beta\.\nAsk for another"
+    ):
         conda.link(packages, tmp_path / "env")
+    assert not (tmp_path / "env").exists()
     more = odd_package(tmp_path, "gamma", {"share/x": "1"})
     conda.link(packages[1:], tmp_path / "more")
-    with pytest.raises(UserError, match=r"a folder: share/x of gamma"):
+    with pytest.raises(UserError, match=r"share/x is a file of gamma and a folder of beta"):
         conda.link([more], tmp_path / "more")
+    assert (tmp_path / "more/share/x/y/z").read_text() == "2"
+
+
+def test_modules_are_compared_where_a_noarch_package_puts_them():
+    brought = {"noarch": ["site-packages/x.py"], "other": ["lib/python3.11/site-packages/x.py/y", "lib/x.py/y"]}
+    assert conda.files_for_folders(brought) == ["site-packages/x.py is a file of noarch and a folder of other"]
+    assert conda.files_for_folders({"one": ["a/b", "a/b.c"], "two": ["a/b", "a/bc/d"]}) == []
+
+
+def test_a_link_to_a_folder_is_no_file():
+    entries = [{"_path": "lib64", "path_type": "softlink"}, {"_path": "lib", "path_type": "directory"}, {"_path": "lib/x"}]
+    assert conda.real_files(entries) == ["lib/x"]
 
 
 @pytest.mark.parametrize(("content", "said"), [("1", ""), ("2", "with one file, the other's is in place: share/x of beta\n")])

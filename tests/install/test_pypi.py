@@ -75,7 +75,7 @@ AWAY = "error: Failed to download and build `a==1`\n  cause: error sending reque
         (BUILD, 1, r"scikit-learn 0.23.2 has no wheel .*\n.*PKG=scikit-learn`\.$"),
         (ADDRESS, 1, "scikit-learn has no wheel"),
         (HASH, 1, "another hash than poetry.lock says"),
-        (AWAY, 3, "is the index, or your mirror in pip.conf, in reach"),
+        (AWAY, 3, "is the index, or your mirror in pip.conf, reachable"),
     ],
 )
 def test_a_failure_is_explained_and_tried_again_only_where_that_can_help(tmp_path, monkeypatch, said, tries, message):

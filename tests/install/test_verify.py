@@ -60,9 +60,9 @@ DAMAGE = {
     ),
     "a file where a link was": (
         lambda f: (f / "env/lib/liba.so").unlink() or (f / "env/lib/liba.so").write_text("library"),
-        "numpy: lib/liba.so is no link any more",
+        "numpy: lib/liba.so is not a link any more",
     ),
-    "a link that is gone": (lambda f: (f / "env/lib/liba.so").unlink(), "lib/liba.so is no link any more"),
+    "a link that is gone": (lambda f: (f / "env/lib/liba.so").unlink(), "lib/liba.so is not a link any more"),
     "a folder where a file was": (
         lambda f: (site(f) / "numpy/core.py").unlink() or (site(f) / "numpy/core.py").mkdir(),
         "core.py is a folder now",

@@ -173,7 +173,7 @@ def test_a_channel_that_does_not_answer_is_named(project, case):
 
 
 def test_a_channel_that_is_none_is_named(project, company):
-    with pytest.raises(UserError, match=r"channels: nochan .* is no channel: it has no repodata.json \(404\)"):
+    with pytest.raises(UserError, match=r"channels: nochan .* is not a channel: it has no repodata.json \(404\)"):
         asked(project, Conda({PUBLIC: f"http://{company}/conda/t/{TOKEN}"}), "nochan").lock()
 
 

@@ -85,7 +85,7 @@ def test_what_has_no_solution_names_the_file_and_the_line(project):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("dependencies: [", "environment.dev.yml, line 1: this is no YAML"),
+        ("dependencies: [", "environment.dev.yml, line 1: this is not valid YAML"),
         ("dependencies:\n", "environment.dev.yml: `dependencies` lists nothing. Take environment.dev.yml out."),
         ("- gdb\n", "environment.dev.yml has no keys"),
         ("dependencies:\n  - pip:\n    - click\n", "environment.dev.yml, line 2: pip: asks for click"),
@@ -215,8 +215,8 @@ def test_groups_come_into_an_image_by_name():
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('dev-groups = ["doc"]', "dev-groups names doc, which is no group here. There are: my-docs, viz."),
-        ('runtime-groups = ["conda"]', "runtime-groups names conda, which is no group here."),
+        ('dev-groups = ["doc"]', "dev-groups names doc, which is not a group here. There are: my-docs, viz."),
+        ('runtime-groups = ["conda"]', "runtime-groups names conda, which is not a group here."),
         ('runtime-groups = "viz"', "runtime-groups is 'viz'. Example: runtime-groups = [\"docs\"]"),
         ("dev-groups = [1]", "dev-groups is [1]. Example"),
     ],

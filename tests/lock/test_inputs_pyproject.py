@@ -187,8 +187,8 @@ FORBIDDEN = {
     "~3.10": "pyproject.toml has python = ~3.10.",
     "^3.12": "pyproject.toml has python = ^3.12.",
     "3.11": "pyproject.toml has python = 3.11 (that means 3.11.0 alone; 3.11.* means any).",
-    "three": "python is three, which is no range of versions",
-    "": "python is empty, which is no range of versions",
+    "three": "python is three, which is not a range of versions",
+    "": "python is empty, which is not a range of versions",
 }
 OF_THE_STANDARD = {
     "~=3.10": "",
@@ -196,10 +196,10 @@ OF_THE_STANDARD = {
     "==3.11.*": "",
     "==3.11": "requires-python = ==3.11 (that means ==3.11.0 alone; ==3.11.* means any).",
     ">=3.12": "requires-python = >=3.12.",
-    "^3.11": "requires-python is ^3.11, which is no range of versions (>=3.12,<3.13 is one).",
-    "3.11": "requires-python is 3.11, which is no range of versions",
-    ">=3.9 || <4": "which is no range of versions",
-    "": "requires-python is empty, which is no range of versions",
+    "^3.11": "requires-python is ^3.11, which is not a range of versions (>=3.12,<3.13 is one).",
+    "3.11": "requires-python is 3.11, which is not a range of versions",
+    ">=3.9 || <4": "which is not a range of versions",
+    "": "requires-python is empty, which is not a range of versions",
 }
 
 
@@ -270,7 +270,7 @@ REFUSED = {
     "the old development dependencies": (f'{HEAD}dev-dependencies = ["lib"]\n', "dev-dependencies is not known. It is the list dev of [dependency-groups]."),
     "an address beside urls": (f'{HEAD}homepage = "https://example.com"\n', "homepage is not known. It goes into [project.urls]."),
     "Python as a key": (f'{HEAD}python = "^3.11"\n', "python is not known. It is called requires-python."),
-    "Python as a dependency": (f'{NEW}dependencies = ["python >=3.11", "lib"]\n', "`python >=3.11` is no package of an index. Python's versions are requires-python in [project]."),
+    "Python as a dependency": (f'{NEW}dependencies = ["python >=3.11", "lib"]\n', "`python >=3.11` is not a package of an index. Python's versions are requires-python in [project]."),
     "several readmes": (f'{HEAD}readme = ["README.md"]\n', 'project.readme has another form: a text in quotes, or { file = "…" }'),
     "a group that includes in its own way": (f'{HEAD}[dependency-groups]\ndev = [{{ include = "test" }}]\n', 'dependency-groups.dev[0] has another form: "numpy>=2", or { include-group = "test" }'),
     "a group's table with a slip": (f'{OLD}[tool.poetry.group.dev.dependency]\nlib = "^1"\n', "tool.poetry.group.dev has another form: packages are in its table dependencies"),
@@ -372,9 +372,9 @@ def test_what_the_rows_are_made_of_is_not_refused(text):
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        (HEAD.encode("utf-16"), "pyproject.toml is no UTF-8 text: "),
+        (HEAD.encode("utf-16"), "pyproject.toml is not UTF-8 text: "),
         (f'{NEW}description = "Möwe"\n'.encode("latin-1"), "Save it as UTF-8."),
-        ((HEAD + "dependencies = []\n").encode(), "pyproject.toml is no TOML: Cannot overwrite a value (at line 6"),
+        ((HEAD + "dependencies = []\n").encode(), "pyproject.toml is not valid TOML: Cannot overwrite a value (at line 6"),
         (f"{HEAD}[tool.poetry]\n[tool.ruff]\n[tool.poetry]\n".encode(), "Cannot declare ('tool', 'poetry') twice (at line 8"),
     ],
 )

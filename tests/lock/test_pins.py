@@ -86,7 +86,7 @@ def test_a_python_that_pyproject_toml_does_not_allow_is_named_with_both():
         UserError, match=r"environment.yml gives Python 3.13.5 \(linux-64\), and pyproject.toml has requires-python = <3.13"
     ):
         command.check_python({"project": {"requires-python": "<3.13"}}, LOCKED)
-    with pytest.raises(UserError, match=r"requires-python is 3.13, which is no range of versions \(>=3.12,<3.13 is one\)"):
+    with pytest.raises(UserError, match=r"requires-python is 3.13, which is not a range of versions \(>=3.12,<3.13 is one\)"):
         command.check_python({"project": {"requires-python": "3.13"}}, LOCKED)
     with pytest.raises(UserError, match=r"Name Python in environment.yml \(`  - python=3.13`\)"):
         command.check_python({}, {"linux-64": {}})

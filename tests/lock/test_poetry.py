@@ -252,7 +252,7 @@ def test_a_wrong_value_is_refused_before_anything_is_solved(folder):
 
 def test_a_group_that_is_none_is_refused_before_anything_is_solved(folder):
     folder.ask("lib", dev_groups=["docs"])
-    with pytest.raises(UserError, match="dev-groups names docs, which is no group here"):
+    with pytest.raises(UserError, match="dev-groups names docs, which is not a group here"):
         folder.command()
 
 

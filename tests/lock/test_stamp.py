@@ -204,7 +204,7 @@ def test_a_platform_given_up_is_named_and_a_file_of_the_users_own_is_not(condas)
 
 def test_no_toml_is_an_error_that_says_so(project):
     edit(project, "pyproject.toml", "dependencies = [", "dependencies = [[")
-    with pytest.raises(UserError, match=r"pyproject.toml is no TOML: .*line"):
+    with pytest.raises(UserError, match=r"pyproject.toml is not valid TOML: .*line"):
         stamp.check(project)
 
 

@@ -55,6 +55,8 @@ LEAST = 5 << 30
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+PRUNE_SECONDS = 180
+"""What a cache of 30 GB takes to delete, three times over. Beside builds that use the cache, the engine has been seen to wait for them."""
 
 
 class EngineError(RuntimeError):
@@ -134,7 +136,10 @@ def make_room(engine: Engine, progress: Progress, wanted: int = ROOM, least: int
             return
         with cache.step(f"{free / 1e9:.1f} GB left on the disk of {data}: deleting the private engine's build cache", progress):
             docker(engine, "image", "prune", "--force")
-            docker(engine, "builder", "prune", "--force", "--all")
+            try:
+                docker(engine, "builder", "prune", "--force", "--all", timeout=PRUNE_SECONDS)
+            except subprocess.TimeoutExpired:
+                progress("builds of another run use the build cache: what they use stays")
     if (free := shutil.disk_usage(data).free) < least:
         raise EngineError(
             f"the disk of {data} has {free / 1e9:.1f} GB left, and {least / 1e9:.1f} GB are the least to begin with, even though the private engine "

@@ -178,7 +178,7 @@ def test_certificates_and_credentials_of_the_image_are_found_from_another_home(p
 
 def test_another_image_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(root, "PYTHON", tmp_path / "bin/python")
-    with pytest.raises(UserError, match="this is no base image of Saturn Cloud's"):
+    with pytest.raises(UserError, match="this is not a base image of Saturn Cloud's"):
         root.check_base()
     monkeypatch.setattr(root, "PYTHON", Path(sys.executable))
     monkeypatch.setattr(root, "PREFIX", tmp_path / "envs/saturn")

@@ -235,7 +235,7 @@ def test_what_locking_refuses_is_at_the_top_of_the_list_and_nothing_else_is_refu
     settled = [(file, *change) for file, changes in adopting.SETTLED[name].items() for change in changes.items()]
     shown = adopting.refusals(done.stdout)
     assert len(shown) == len(settled) and all(adopting.REFUSES in line for line in shown), done.stdout
-    assert f"settle the lines with `refuses` ({len(shown)})" in done.stdout and "secret" not in done.stdout
+    assert f"first repair what the lines with `refuses` name ({len(shown)})" in done.stdout and "secret" not in done.stdout
     for change in settled:
         assert adopting.refused(folder) and adopting.unsaid(folder, done.stdout) == []
         assert adopting.unsaid(folder, "\nTo look at:\n  README.md: is this true?\n"), "the negative control of the check"
@@ -263,7 +263,10 @@ def test_what_setup_py_and_setup_cfg_say_is_converted_and_the_rest_is_named(tmp_
     assert project["scripts"] == {"drift": "drift.cli:main"} and 'the script drift-old = "drift.gone:main" was taken out' in shown
     assert project["entry-points"] == {"drift.formats": {"csv": "drift.cli:main"}}
     assert project["urls"] == {"Homepage": "https://example.org/drift-tracker"}
-    assert "setup.py: pyproject.toml takes its place, but has nothing of cmdclass, scripts: see to it, then git rm it" in shown
+    assert (
+        "setup.py: pyproject.toml takes its place, but has nothing of cmdclass, scripts: add what you need of it, then git rm it"
+        in shown
+    )
     assert "take out [metadata] and [options]; other programs read [flake8]" in shown
     assert "`tabulate` was kept, and environment.yml (pip:) says `tabulate==0.9.0; sys_platform != 'win32'`: choose" in shown
     # pytest reads setup.cfg no more

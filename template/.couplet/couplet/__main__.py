@@ -49,4 +49,4 @@ def main() -> int | None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, for_a_person=True)

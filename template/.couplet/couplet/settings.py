@@ -59,9 +59,9 @@ def pyproject(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError("pyproject.toml is missing. Take it from git again: git checkout HEAD -- pyproject.toml") from None
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"pyproject.toml is no TOML: {error}") from None
+        raise UserError(f"pyproject.toml is not valid TOML: {error}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"pyproject.toml is no UTF-8 text: {error}. Save it as UTF-8.") from None
+        raise UserError(f"pyproject.toml is not UTF-8 text: {error}. Save it as UTF-8.") from None
 
 
 FORMS = {
@@ -128,13 +128,13 @@ def groups(document: dict[str, Any]) -> dict[str, list[str]]:
         if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
             raise UserError(f'{where} is {named!r}. Example: {key} = ["docs"]')
         if unknown := [name for name in named if normalise(name) not in known]:
-            raise UserError(f"{where} names {', '.join(unknown)}, which is no group here. There are: {', '.join(known)}.")
+            raise UserError(f"{where} names {', '.join(unknown)}, which is not a group here. There are: {', '.join(known)}.")
         found[image] = [image, *map(normalise, named)]
     return found
 
 
 def link_scripts(document: dict[str, Any]) -> list[str] | None:
-    """Return the packages of conda's whose link scripts may run, None for all. Raises UserError for what is no list of names."""
+    """Return the packages of conda's whose link scripts may run, None for all. Raises UserError for what is not a list of names."""
     found = table(document).get("link-scripts")
     if found is not None and not (isinstance(found, list) and all(isinstance(name, str) for name in found)):
         raise UserError(f'pyproject.toml, [tool.couplet]: link-scripts is {found!r}. Example: link-scripts = ["font-ttf-ubuntu"]')

@@ -16,7 +16,7 @@ for line in $wanted; do
     # The digest of the whole, of all platforms. buildx answers a template that begins with .Manifest with all of its table.
     if ! digest=$(docker buildx imagetools inspect --format '{{with .Manifest}}{{.Digest}}{{end}}' "$image" 2>&1); then
         printf '%s\n' "The registry gave no digest for $image:" "  $(printf '%s' "$digest" | tail -n 1)" \
-            "Nothing was written. Is it in reach, and are you logged in (docker login)? A registry of your own:" \
+            "Nothing was written. Is it reachable, and are you logged in (docker login)? A registry of your own:" \
             "  REGISTRY=registry.example.com/ make pin-images" >&2
         exit 69
     fi

@@ -13,7 +13,7 @@ here=${0%/*}
 top=$PWD # the project may be a part of a repository: .git is here or above
 until [ -e "$top/.git" ]; do
     if [ "$top" = / ]; then
-        echo "This is no git repository, and Copier compares with what was committed." \
+        echo "This is not a git repository, and Copier compares with what was committed." \
             "Run: git init && git add --all && git commit --message Start" >&2
         exit 1
     fi

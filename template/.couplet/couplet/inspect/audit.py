@@ -114,7 +114,7 @@ def of_poetry(
                 if package.name in conda.get(where, ()):
                     continue
                 if (kind := package.source.get("type", "legacy")) != "legacy":
-                    left_out[package.name] = f"comes from {kind}, which is no release"
+                    left_out[package.name] = f"comes from {kind}, which is not a release"
                 else:
                     item = Item(package.name, package.version, owner, package.name)
                     items[item[:2]] = item
@@ -151,7 +151,7 @@ def table(folder: Path) -> tuple[list[Ignored], list[str], list[str]]:
     for rule in (rule for rule in deny if "*" not in rule):
         if (known := licences.spdx(rule)) != rule or re.search(" (AND|OR) ", rule):
             way = (
-                f"SPDX writes {known}" if known else "it is no licence of SPDX (spdx.org/licenses), and no pattern such as GPL-*"
+                f"SPDX writes {known}" if known else "it is not an SPDX licence (spdx.org/licenses), and no pattern such as GPL-*"
             )
             way = way if known != rule else "name each licence by itself"
             raise Usage(f"{place}: deny has {rule!r}: {way}.")
@@ -227,7 +227,7 @@ def ask(items: Sequence[Item], address: str) -> list[Finding]:
     except osv.NoAnswer as error:
         raise UserError(
             f"There is no audit: {plural(len(items), 'package')} could not be checked.\nAsked {address}:\n  {error}\n"
-            "It has to be in reach of this machine, through the proxy (HTTPS_PROXY) and with the certificates "
+            "It has to be reachable from this machine, through the proxy (HTTPS_PROXY) and with the certificates "
             "(SSL_CERT_FILE) of your builds.\n"
             "Another address, a company's own OSV for example: OSV_URL=https://osv.example.com make audit"
         ) from None
@@ -300,7 +300,7 @@ def text(data: Mapping[str, Any], without: Sequence[str]) -> str:
     lines += [f"Note: {note}." for note in data["notes"]]
     lines += [f"Not covered: {name} {why}." for name, why in data["not_covered"].items() if name not in without]
     if data["no_licence"]:
-        lines.append(f"Not covered: the licence of {', '.join(data['no_licence'])} is no SPDX expression.")
+        lines.append(f"Not covered: the licence of {', '.join(data['no_licence'])} is not an SPDX expression.")
     if without:
         shown = ", ".join(without[:6]) + (", …" if len(without) > 6 else "")
         of_conda = f"{plural(len(without), 'package')} of conda's without a Python distribution"

@@ -33,7 +33,7 @@ def of_poetry(packages: Iterable[Locked], python: str) -> dict[str, str]:
 
 
 def spdx(licence: str) -> str:
-    """Return a licence as SPDX writes it today (GPL-3.0-only for GPL-3.0), '' for what is no SPDX expression."""
+    """Return a licence as SPDX writes it today (GPL-3.0-only for GPL-3.0), '' for what is not an SPDX expression."""
     try:
         words = canonicalize_license_expression(licence).split(" ") if licence else []
     except InvalidLicenseExpression:
@@ -47,7 +47,7 @@ def spdx(licence: str) -> str:
 def denied(licence: str, deny: Sequence[str]) -> str:
     """Return the entry of a policy that denies a licence, '' for none: of `A OR B` both have to be denied, of `A AND B` one.
 
-    `A WITH an exception` is another licence than A. What is no SPDX expression is one name.
+    `A WITH an exception` is another licence than A. What is not an SPDX expression is one name.
     """
     parts, rules = re.split(r"([()]| AND | OR )", spdx(licence)) if spdx(licence) else [licence], []
     for number, part in enumerate(parts):

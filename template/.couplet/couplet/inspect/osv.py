@@ -51,7 +51,7 @@ class Vulnerability(NamedTuple):
 def address(text: str) -> str:
     """Return where a service is, without the end that pip-audit wants. Raises NoAnswer for what is no address."""
     if not re.match(r"https?://[^/]", text):
-        raise NoAnswer("that is no address. Example: https://osv.example.com")
+        raise NoAnswer("that is not an address. Example: https://osv.example.com")
     return re.sub(r"(/v1(/query)?)?/*\Z", "", text)
 
 

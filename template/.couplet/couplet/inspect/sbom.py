@@ -61,10 +61,10 @@ def link_scripts(folder: Path, subdir: str) -> list[str]:
     records = locked.conda(folder).get(subdir, {}).values()
     if not records:
         return []
-    from couplet.install.conda import with_scripts  # which a project without conda does not have
+    from couplet.install import conda  # which a project without conda does not have
 
     locked.ask_conda("fetch", records, subdir)
-    return asyncio.run(with_scripts([record.package for record in records]))
+    return conda.with_scripts(asyncio.run(conda.contents([record.package for record in records])))
 
 
 def python_component(package: poetry_lock.Locked, licence: str) -> Component:

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -61,21 +62,49 @@ async def needed(package: Package, scratch: Path) -> rattler.RepoDataRecord:
     archive, index = conda_root.archive(package), scratch / f"{package.sha256}.json"
     content = await (await PackageArchive.from_path(archive)).read_file("info/index.json")
     if content is None:
-        raise UserError(f"{package.file_name} has no info/index.json, so it is no conda package. {OTHER}")
+        raise UserError(f"{package.file_name} has no info/index.json, so it is not a conda package. {OTHER}")
     index.write_bytes(content)
     size = archive.stat().st_size
     record = rattler.PackageRecord.from_index_json(index, size=size, sha256=package.sha256, md5=package.md5)
     return rattler.RepoDataRecord(record, package.file_name, archive.as_uri(), package.url.rsplit("/", 2)[0])
 
 
-async def with_scripts(packages: list[Package]) -> list[str]:
-    """Return the names of fetched packages that bring a link script, which runs when they are installed."""
-    found = []
-    for package in packages:
-        archive, name = await PackageArchive.from_path(conda_root.archive(package)), package.identity[0]
-        listed = await archive.read_file("info/paths.json") or await archive.read_file("info/files") or b""
-        found += [name] * (f"bin/.{name}-post-link.sh".encode() in listed)
-    return found
+async def contents(packages: list[Package]) -> dict[str, list[str]]:
+    """Return {name: paths of its files} of fetched packages, as they list them themselves; links are none."""
+
+    async def files_of(package: Package) -> list[str]:
+        archive = await PackageArchive.from_path(conda_root.archive(package))
+        if listed := await archive.read_file("info/paths.json"):
+            return real_files(json.loads(listed)["paths"])
+        return (await archive.read_file("info/files") or b"").decode().splitlines()
+
+    found = await asyncio.gather(*map(files_of, packages))
+    return {package.identity[0]: paths for package, paths in zip(packages, found, strict=True)}
+
+
+def real_files(entries: list[dict[str, Any]]) -> list[str]:
+    """Return the paths of entries of a paths.json, or of a record's paths_data, that are neither a link nor a folder."""
+    return [entry["_path"] for entry in entries if entry.get("path_type") not in ("softlink", "directory")]
+
+
+def with_scripts(brought: dict[str, list[str]]) -> list[str]:
+    """Return which packages of {name: paths} bring a link script, which runs when they are installed."""
+    return [name for name, paths in brought.items() if f"bin/.{name}-post-link.sh" in paths]
+
+
+def files_for_folders(brought: dict[str, list[str]]) -> list[str]:
+    """Return what one package of {name: paths} has as a file and another as a folder, as sentences.
+
+    conda refuses such packages; rattler links them in any order, and may lose both files.
+    """
+    owners, folders = {}, {}
+    for name, paths in brought.items():
+        for listed in paths:
+            path = re.sub(r"^lib/python[^/]+/(?=site-packages/)", "", listed)  # which a noarch package leaves out
+            owners[path] = name
+            while (path := path.rpartition("/")[0]) and path not in folders:
+                folders[path] = name
+    return [f"{path} is a file of {owners[path]} and a folder of {folders[path]}" for path in sorted(owners.keys() & folders)]
 
 
 def link(packages: list[Package], prefix: Path, allowed: list[str] | None = None) -> list[str]:
@@ -101,12 +130,15 @@ def link(packages: list[Package], prefix: Path, allowed: list[str] | None = None
         )
 
     try:
-        refused = [] if allowed is None else sorted({*asyncio.run(with_scripts(packages))} - {*allowed})
-        if refused:
+        brought = asyncio.run(contents(packages))
+        if allowed is not None and (refused := sorted({*with_scripts(brought)} - {*allowed})):
             raise UserError(
                 f"{', '.join(refused)}: a post-link script would run (bin/.NAME-post-link.sh in the package), and `link-scripts` under\n"
                 f"[tool.couplet] in pyproject.toml does not name the package. Name it there, and run `make env-update`. Or: {OTHER}"
             )
+        held = {record["name"]: real_files(record["paths_data"]["paths"]) for record in records.conda_records(prefix)}
+        if found := files_for_folders(held | brought):
+            raise UserError(f"these packages do not go together: {'; '.join(found)}.\n{OTHER}")
         asyncio.run(work())
     except (InstallerError, ExtractError, OSError) as error:
         text = f"conda's packages cannot be linked: {error}.\nIf a package is damaged or two do not go together: {OTHER}"
@@ -121,20 +153,13 @@ def link(packages: list[Package], prefix: Path, allowed: list[str] | None = None
 
 
 def clashes(prefix: Path) -> None:
-    """Say which files of one package another's are in the place of: those lie below __clobbers__ now.
-
-    Raises UserError where one is a file and the other a folder, which conda refuses too.
-    """
-    other, folders = [], []
+    """Say which files of one package another's are in the place of: those lie below __clobbers__ now."""
+    other = []
     for record in records.conda_records(prefix):
         for entry in [entry for entry in record["paths_data"]["paths"] if entry.get("original_path")]:
-            place, shown = prefix / entry["original_path"], f"{entry['original_path']} of {record['name']}"
-            if place.is_dir() or any(above.is_file() for above in place.parents):
-                folders.append(shown)
-            elif not place.is_file() or files.sha256(str(place)) != entry.get("sha256_in_prefix"):
-                other.append(shown)
-    if folders:
-        raise UserError(f"of two packages one has a file where the other has a folder: {', '.join(folders)}.\n{OTHER}")
+            place = prefix / entry["original_path"]
+            if not place.is_file() or files.sha256(str(place)) != entry.get("sha256_in_prefix"):
+                other.append(f"{entry['original_path']} of {record['name']}")
     if other:
         print(f"conda: of two packages with one file, the other's is in place: {', '.join(other)}", flush=True)
 

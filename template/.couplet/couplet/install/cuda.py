@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         wrong, found[lock.name] = problems(specs, conda_lock.read(lock))
         if wrong:
             raise UserError(
-                f"{lock.name} is no lock for CUDA (the answer to accelerator is cuda):\n"
+                f"{lock.name} is not a lock for CUDA (the answer to accelerator is cuda):\n"
                 + "".join(f"  {line}\n" for line in wrong)
                 + "Run `make env-update ALL=1`, and build again."
             )

@@ -146,7 +146,7 @@ def fetch_one(package: Package, mapping: dict[str, str]) -> int:
             )
     raise UserError(
         f"{package.file_name} could not be downloaded from {without_password(url)}\n  ({problem}).\n"
-        "Is the channel, or your mirror in .condarc, in reach? "
+        "Is the channel, or your mirror in .condarc, reachable? "
         "A package that is gone from the channel: `make env-update ALL=1`."
     )
 

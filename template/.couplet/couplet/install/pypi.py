@@ -145,7 +145,7 @@ def failure(said: str, conda: bool) -> str:
         )
     return (
         "uv could not install what poetry.lock names (see above).\n"
-        "A package that cannot be fetched: is the index, or your mirror in pip.conf, in reach?\n"
+        "A package that cannot be fetched: is the index, or your mirror in pip.conf, reachable?\n"
         "One that timed out: `timeout = 300` under [global] in pip.conf waits longer."
     )
 

@@ -36,7 +36,7 @@ def install(command: list[str], pins: list[Path]) -> None:
             f"packages of {names} have other hashes in {sources()} (see above): the download was tampered with, or cut short."
             if different
             else f"packages of {names} could not be downloaded from {sources()} (see above).\n"
-            "Is that index, or your mirror in pip.conf, in reach from a container, and does it have these versions?"
+            "Is that index, or your mirror in pip.conf, reachable from a container, and does it have these versions?"
         )
 
 

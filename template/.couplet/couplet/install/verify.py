@@ -77,10 +77,10 @@ def problem(prefix: Path, file: Recorded) -> str:
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         if file.kind == "softlink":
-            return "is no link any more"
+            return "is not a link any more"
         return "" if file.kind == "pyc_file" else "is gone"
     if file.kind == "softlink":
-        return "" if stat.S_ISLNK(mode) else "is no link any more"
+        return "" if stat.S_ISLNK(mode) else "is not a link any more"
     if stat.S_ISLNK(mode):
         return "is a link now"
     if stat.S_ISDIR(mode):

@@ -66,7 +66,7 @@ def check_version(document: dict[str, Any], version: str, where: str, platform: 
             else:
                 allowed = parse_constraint(wanted).allows(Version.parse(version))
         except ValueError:
-            text = f"pyproject.toml: {key} is {wanted or 'empty'}, which is no range of versions (>=3.12,<3.13 is one)."
+            text = f"pyproject.toml: {key} is {wanted or 'empty'}, which is not a range of versions (>=3.12,<3.13 is one)."
             raise UserError(text) from None
         if not allowed:
             exact = f" (that means {wanted}.0 alone; {wanted}.* means any)" if re.fullmatch(r"(==\s*)?\d+\.\d+", wanted) else ""

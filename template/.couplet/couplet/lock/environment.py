@@ -132,7 +132,7 @@ def _listed(document: CommentedMap, key: str) -> list[tuple[Any, int]]:
     if not items:
         return []
     if not isinstance(items, CommentedSeq):
-        refuse(_line(document, key), f"`{key}` is no list. Example of a line: `  - name`.")
+        refuse(_line(document, key), f"`{key}` is not a list. Example of a line: `  - name`.")
     return [(item, items.lc.item(index)[0] + 1) for index, item in enumerate(items)]
 
 
@@ -154,7 +154,7 @@ def _table(item: dict[Any, Any], line: int, shown: str) -> NoReturn:
         plain = re.sub("[\"']", "", shown)
         plain = re.sub(":: *", "::", plain) if "::" in plain else re.sub(": *([<>=!~]?)", lambda sign: sign[1] or "=", plain)
         way = f"Write `- {plain}`."
-    refuse(line, f"`{shown}` is no dependency. {way}")
+    refuse(line, f"`{shown}` is not a dependency. {way}")
 
 
 def spec_of(item: Any, line: int, written: str) -> Spec:
@@ -164,7 +164,7 @@ def spec_of(item: Any, line: int, written: str) -> Spec:
         _table(item, line, shown)
     if not isinstance(item, str) or not item.strip():
         what = "an empty item" if item is None else f"`{shown}`"
-        refuse(line, f"{what} is no dependency. Example: `- numpy>=2`.")
+        refuse(line, f"{what} is not a dependency. Example: `- numpy>=2`.")
     found = SELECTOR.search(written)
     selector = (found[1] or found[2] or "") if found else ""
     if selector not in ("", *KNOWN, "win", "win64"):
@@ -192,7 +192,7 @@ def _channel(item: Any, line: int, written: str = "") -> str:
     """Return the name or address of a channel; `written` is its line, '' for that of a dependency. Raises RefusedError."""
     name, why = str(item).strip(), ""
     if not isinstance(item, str) or not re.fullmatch(r"\w+://[^\s{}<>$,]+|\w[\w./-]*", name) or name == "local":
-        why = "is no channel. Example: `- conda-forge`; a folder of this machine is none."
+        why = "is not a channel. Example: `- conda-forge`; a folder of this machine is none."
     elif found := re.search(r"/((linux|osx|win)-\w+|noarch)/?$", name):
         why = f"names a platform. A channel has all of them: write it without {found[0]}."
     elif name == "defaults" and not written:
@@ -226,13 +226,13 @@ def _variables(document: CommentedMap) -> dict[str, str]:
     if not table:
         return {}
     if not isinstance(table, CommentedMap):
-        refuse(_line(document, "variables"), "`variables` is no table. Example of a line: `  NAME: value`.")
+        refuse(_line(document, "variables"), "`variables` is not a table. Example of a line: `  NAME: value`.")
     for name, value in table.items():
         line = _line(table, name)
         if not re.fullmatch(r"[A-Za-z_]\w*", str(name)) or name == "PATH":
-            refuse(line, f"`{name}` is no variable that conda can set.")
+            refuse(line, f"`{name}` is not a variable that conda can set.")
         if isinstance(value, bool) or not isinstance(value, (str, int, float)) or "\n" in str(value):
-            refuse(line, f"`{name}: {'…' if isinstance(value, dict) else value}` is no text in one line. Write it in quotes.")
+            refuse(line, f"`{name}: {'…' if isinstance(value, dict) else value}` is not text on one line. Write it in quotes.")
         if "'" in str(value):
             refuse(line, f"`{name}: {value}` has an apostrophe, which conda's activation cannot set.")
         found[name] = str(value if isinstance(value, str) else float(value) if isinstance(value, float) else int(value))
@@ -258,9 +258,9 @@ def _parsed(written: str, name: str) -> tuple[list[tuple[str, int]], list[Spec],
         way = "Example of an item: `  - numpy>=2`, with blanks and no tab."
         if re.search(PLACEHOLDER[0], "".join(written.splitlines()[line : line + 1])):
             way = f"It {PLACEHOLDER[1]}"
-        refuse(line + 1, f"this is no YAML: {error.problem or error.context}. {way}")
+        refuse(line + 1, f"this is not valid YAML: {error.problem or error.context}. {way}")
     except YAMLError as error:
-        raise UserError(f"{name} is no YAML: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{name} is not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(document, CommentedMap):
         raise UserError(f"{name} has no keys: it needs `channels:` and `dependencies:`, each with a list.")
     variables = _variables(document) if name == ENVIRONMENT else {}

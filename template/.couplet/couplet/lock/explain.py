@@ -83,7 +83,7 @@ def no_answer_error(channels: Iterable[Channel], said: str) -> UserError:
         why = f"has a certificate that is not known here ({lines[-1]})"
         way = "Name your company's certificates in SSL_CERT_FILE."
     elif "404" in said or "could not find subdir" in said:
-        why = "is no channel: it has no repodata.json (404)"
+        why = "is not a channel: it has no repodata.json (404)"
         way = "Is its name right in environment.yml, and its address in .condarc?"
     else:
         why = f"does not answer: {lines[-1].partition(': https://docs.')[0]}"

@@ -147,7 +147,7 @@ def check(document: dict[str, Any]) -> None:
             raise dependency_error("pyproject.toml", found[1], str(found.lastgroup))
         if isinstance(line, str) and re.match(r"\s*python\b(?![.-])", line):
             raise UserError(
-                f"pyproject.toml: `{line}` is no package of an index. Python's versions are requires-python in [project]."
+                f"pyproject.toml: `{line}` is not a package of an index. Python's versions are requires-python in [project]."
             )
     for source in poetry.get("source", ()):
         if isinstance(source, dict) and re.match(r"\w+://[^/]*@", str(source.get("url"))):

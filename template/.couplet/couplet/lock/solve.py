@@ -55,7 +55,7 @@ def virtual_packages(document: dict[str, Any], subdir: str) -> dict[str, str]:
         if name not in SETTABLE:
             raise UserError(f"{where}: {name} is not known. These can be set: {', '.join(SETTABLE)}.")
         if not isinstance(version, str) or not re.fullmatch(r"\d+(\.\d+)*", version):
-            raise UserError(f'{where}: {name} is {version!r}, which is no version. Example: {name} = "12.9"')
+            raise UserError(f'{where}: {name} is {version!r}, which is not a version. Example: {name} = "12.9"')
     return VIRTUAL[subdir] | {name: f"{found[name]}=0" for name in sorted(found) if subdir.startswith(SETTABLE[name])}
 
 

@@ -36,7 +36,7 @@ def text(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         way = f"Take it from git again: git checkout HEAD -- {path.name}"
-        raise UserError(f"{path.name} is no UTF-8 text: {error}. {way}") from None
+        raise UserError(f"{path.name} is not UTF-8 text: {error}. {way}") from None
 
 
 def environment(project: Path, name: str = ENVIRONMENT) -> str:

@@ -48,7 +48,7 @@ SCRIPT = """\
 set -eu -o pipefail
 python=/opt/saturncloud/bin/python
 if ! [ -x "$python" ]; then
-    echo "There is no conda in /opt/saturncloud: this is no base image of Saturn Cloud's, and this script is for its image builder." >&2
+    echo "There is no conda in /opt/saturncloud: this is not a base image of Saturn Cloud's, and this script is for its image builder." >&2
     exit 1
 fi
 folder=$(mktemp -d)

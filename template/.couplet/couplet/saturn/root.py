@@ -36,7 +36,7 @@ def check_base() -> None:
     """Raise UserError where this is no image of the platform's, or not one that can be filled."""
     if not PYTHON.exists():
         raise UserError(
-            f"there is no conda in {ROOT}: this is no base image of Saturn Cloud's, and postBuild is for its image "
+            f"there is no conda in {ROOT}: this is not a base image of Saturn Cloud's, and postBuild is for its image "
             "builder.\nOn your own machine: make saturn-image"
         )
     if not (PREFIX / "conda-meta").is_dir():
@@ -117,7 +117,7 @@ def install_uv(folder: Path) -> Path:
     command += ["--require-hashes", "--no-deps", "--only-binary=:all:", f"--target={folder / 'uv'}", "-r", str(pins)]
     if subprocess.run(command).returncode:
         raise UserError(
-            "uv could not be fetched (tools.txt; see above): is the Python index, or your mirror in pip.conf, in reach?"
+            "uv could not be fetched (tools.txt; see above): is the Python index, or your mirror in pip.conf, reachable?"
         )
     return folder / "uv/bin/uv"
 
@@ -127,7 +127,7 @@ def install_tools(uv: Path, folder: Path) -> None:
     command = [str(uv), "pip", "install", "--quiet", "--no-cache", "--require-hashes", "--no-deps"]
     command += ["--python", f"{PREFIX}/bin/python", "--target", str(folder), "-r", str(PACKAGE / "pins/tools.txt")]
     if subprocess.run(command).returncode:
-        raise UserError("the tools in tools.txt could not be fetched (see above): is the Python index in reach?")
+        raise UserError("the tools in tools.txt could not be fetched (see above): is the Python index reachable?")
 
 
 def environment_python(tools: Path, *words: str, quiet: bool = False) -> int:
