@@ -160,7 +160,7 @@ def test_sbom_and_provenance_are_attached_to_the_image_that_was_built(kind, requ
     assert "No SBOM is attached" not in shown and "files of its packages are as the locks say" in shown
 
     # the negative controls: an SBOM of other packages, and another image under the name of the built one
-    other = "sed s,pkg:pypi/,pkg:pypi/x-, /statement/* > /statement/sbom; cp /statement/sbom"
+    other = "sed s,pkg:pypi/,pkg:pypi/x-,g /statement/* > /statement/sbom; cp /statement/sbom"
     edit(project, ".couplet/tasks.Dockerfile", "cp /statement/*", other)
     project.make("publish", **there, TO=repository, TAGS="less")
     less = (project.path / "report/published.txt").read_text().strip()
