@@ -21,7 +21,6 @@ for tag in $TAGS; do
     tag=$(printf '%s' "$tag" | tr -c 'A-Za-z0-9_.-' '-' | sed 's/^[.-]*//' | cut -c 1-128)
     set -- "$@" "$to:${tag:-latest}"
 done
-set +f
 mkdir -p report
 
 # push OPTION …: what the builder pushes to the tag `couplet`; its digest is $digest.
@@ -42,8 +41,7 @@ if [ "$(docker buildx inspect | awk '$1 == "Driver:" { print $2 }')" = docker ] 
 else
     said=$(mktemp)
     trap 'rm -f "$said"' EXIT
-    # dash ends without the above where a signal ends it
-    trap 'exit 130' INT TERM HUP
+    trap 'exit 130' INT TERM HUP # which dash would end at without the above
     push --file .couplet/tasks.Dockerfile --target sbom-generator --provenance=false
     push --target runtime --provenance=mode=max "--sbom=generator=$to@$digest"
     about='{{println .Config.User .Config.WorkingDir .Config.Entrypoint .Config.Cmd .Config.Env .Config.Labels}}'

@@ -14,8 +14,7 @@ esac
 "$here/docker-check.sh"
 about=$(mktemp -d)
 trap 'rm -rf "$about"' EXIT
-# dash ends without the above where a signal ends it
-trap 'exit 130' INT TERM HUP
+trap 'exit 130' INT TERM HUP # which dash would end at without the above
 format='{"image": {{json .Image}}, "sbom": {{json .SBOM}}}'
 if ! docker buildx imagetools inspect --format "$format" "$1" > "$about/image.json" 2> "$about/error"; then
     printf '%s\n' "The registry did not give $1:" "  $(tail -n 1 "$about/error")" \
