@@ -77,7 +77,7 @@ def test_no_template_syntax_is_left(rendered, variant):
             continue  # Flask's own
         assert not re.search(r"[{]%|%[}]", str(file) + file.read_text()), file
         without_formats = re.sub(
-            r"\$\{\{.*?\}\}|\{\{(with )?\.[\w.]+\}\}|\{\{end\}\}", "", file.read_text()
+            r"\$\{\{.*?\}\}|\{\{((with|json|println) )?\.[\w. ]+\}\}|\{\{end\}\}", "", file.read_text()
         )  # GitHub's and Docker's
         assert "{{" not in without_formats, file
 

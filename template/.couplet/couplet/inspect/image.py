@@ -1,6 +1,6 @@
 """Is an image in a registry what this project's locks say? Its labels, the SBOM attached to it, and the files of its packages.
 
-Nothing of the image runs: its environment is mounted where another Python looks at it (host/verify-image.sh). What is not
+Nothing of the image runs: it is mounted where another Python looks at its files (host/verify-image.sh). What is not
 looked at: the project's own code, the base image's files, and what Python compiled.
 """
 
@@ -68,10 +68,11 @@ def strangers(prefix: Path, package: str) -> list[str]:
     return sorted(f"{path} belongs to no package" for path in found if str(path.relative_to(site.parent)) not in known)
 
 
-def problems(project: Path, about: Path, prefix: Path) -> tuple[dict[str, list[str]], str]:
+def problems(project: Path, root: Path, about: Path) -> tuple[dict[str, list[str]], str]:
     """Return ({title: a line for each problem}, what to know where there is none). Raises UserError for stale locks.
 
-    `about` is a folder with what the registry says of the image (image.json), and with this project's labels (facts).
+    `root` is where the image's files are, `about` a folder with what the registry says of it (image.json), and with this
+    project's labels (facts).
     """
     code, lines = stamp.check(project)
     if code:
@@ -80,7 +81,7 @@ def problems(project: Path, about: Path, prefix: Path) -> tuple[dict[str, list[s
     said = json.loads((about / "image.json").read_text())
     # of an image for several platforms, what is this one's
     image, attached = (found.get(platforms.PLATFORMS[here].docker, found) for found in (said["image"], said["sbom"]))
-    labels = image["config"].get("Labels") or {}
+    labels, prefix = image["config"].get("Labels") or {}, root / made.prefix.lstrip("/")
     with tempfile.TemporaryDirectory() as scratch:
         locks = Path(scratch)
         stamp.write_plain(project, locks)
@@ -100,10 +101,11 @@ def main(arguments: list[str]) -> None:
     """The verb `verify-image`."""
     parser = argparse.ArgumentParser(prog="couplet verify-image", description=__doc__)
     parser.add_argument("--project", type=Path, required=True, help="folder of the project")
+    parser.add_argument("--image", type=Path, required=True, help="folder of the image's files")
     parser.add_argument("--about", type=Path, required=True, help="folder with image.json and facts")
     parser.add_argument("--out", type=Path, required=True, help="file for what was found out")
     options = parser.parse_args(arguments)
-    found, words = problems(options.project, options.about, Path(settings.project(options.project).prefix))
+    found, words = problems(options.project, options.image, options.about)
     if text := verify.listing(found):
         advice = "Was it built from another commit? Check that one out, and try again."
         raise UserError(f"the image is not what these locks say.\n{text}{advice}")
