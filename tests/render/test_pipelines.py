@@ -25,8 +25,11 @@ def holds(condition: str, variables: dict[str, str]) -> bool:
 # --- GitHub ----------------------------------------------------------------------------------------
 
 PUSH = {"github.event_name": "push", "github.ref_type": "branch", "github.ref_name": "main"}
+PUSH |= {"github.event.repository.visibility": "public"}
+PUBLISHED = ("a push to main", "a tag", "a push to main of a private repository")
 EVENTS = {
     "a push to main": PUSH,
+    "a push to main of a private repository": PUSH | {"github.event.repository.visibility": "private"},
     "a tag": PUSH | {"github.ref_type": "tag", "github.ref_name": "v1"},
     "a push to another branch": PUSH | {"github.ref_name": "feature"},
     "a pull request": PUSH | {"github.event_name": "pull_request"},
@@ -61,13 +64,21 @@ def github(text: str) -> list[str]:
     found = []
     jobs = yaml.safe_load(text)["jobs"]
     pushing = {key for key, job in jobs.items() if any("make publish" in step.get("run", "") for step in job["steps"])}
+    signing = {key for key, job in jobs.items() if any("attest" in step.get("uses", "") for step in job["steps"])}
     writing = {key for key, job in jobs.items() if "write" in (job.get("permissions") or {}).values()}
-    if yaml.safe_load(text)["permissions"] != {} or writing != pushing or len(pushing) != 1:
+    if yaml.safe_load(text)["permissions"] != {} or writing != pushing | signing or len(pushing) != 1:
         found.append("a job may write that publishes nothing, or none publishes")
+    for job in (jobs[key] for key in signing):
+        if job["permissions"] != {"id-token": "write", "attestations": "write"} or len(job["steps"]) != 1:
+            found.append("a job that signs may do more, or does more")
+    if len(signing) != 1 or any("id-token" in jobs[key]["permissions"] for key in jobs.keys() - signing):
+        found.append("nobody signs, or another job may")
     for name, event in EVENTS.items():
         runs = github_runs(text, event)
         published = bool(pushing & set(runs))
-        if published != (name in ("a push to main", "a tag")):
+        if bool(signing & set(runs)) != (published and event["github.event.repository.visibility"] == "public"):
+            found.append(f"{name}: signed without being published, or the other way round")
+        if published != (name in PUBLISHED):
             found.append(f"{name}: {'published' if published else 'not published'}")
         if published and any("test" not in _list(jobs[key].get("needs")) for key in pushing):
             found.append(f"{name}: published without waiting for the tests")
@@ -179,6 +190,10 @@ MISTAKES = {
         ("permissions: {}\n", "permissions: write-all\n", "a job may write"),
         ("        run: make test\n", "        run: make test || true\n", "does something else"),
         ("        run: make test\n", "        run: make test\n        continue-on-error: true\n", "a failure is no failure"),
+        ("      attestations: write", "      packages: write\n      attestations: write", "may do more"),
+        ("      packages: write # the image\n", "      packages: write\n      id-token: write\n", "another job may"),
+        ("visibility == 'public'", "visibility != 'private-too'", "signed without"),
+        ("    needs: publish\n", "    needs: test\n", "signed without"),
         ("github.ref_type == 'branch' && 'latest'", "github.ref_type && 'latest'", "a tag moves latest"),
         ('      MOUNT: "no"', '      CACHE_WRITE: "yes"\n      MOUNT: "no"', "in the layer cache"),
         ("env:\n  # Layers", 'env:\n  CACHE_WRITE: "yes"\n  # Layers', "in the layer cache"),

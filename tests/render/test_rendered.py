@@ -30,9 +30,11 @@ TARGETS = [
     "report",
     "sbom",
     "audit",
+    "scan",
     "pin-images",
     "smoke",
     "publish",
+    "verify-image",
     "update",
     "update-check",
     "doctor",
@@ -75,7 +77,7 @@ def test_no_template_syntax_is_left(rendered, variant):
             continue  # Flask's own
         assert not re.search(r"[{]%|%[}]", str(file) + file.read_text()), file
         without_formats = re.sub(
-            r"\$\{\{.*?\}\}|\{\{(with )?\.[\w.]+\}\}|\{\{end\}\}", "", file.read_text()
+            r"\$\{\{.*?\}\}|\{\{((with|json|println) )?\.[\w. ]+\}\}|\{\{end\}\}", "", file.read_text()
         )  # GitHub's and Docker's
         assert "{{" not in without_formats, file
 
@@ -131,7 +133,21 @@ def test_every_target_is_there(rendered, variant):
 def test_the_first_build_of_anything_makes_the_locks(rendered, variant):
     """Whoever types one of these first. The negative control: what needs no lock makes none."""
     path = rendered(variant).path
-    for target in ("build", "build-dev", "bake", "shell", "run", "test", "lint", "report", "sbom", "audit", "smoke", "publish"):
+    for target in (
+        "build",
+        "build-dev",
+        "bake",
+        "shell",
+        "run",
+        "test",
+        "lint",
+        "report",
+        "sbom",
+        "scan",
+        "audit",
+        "smoke",
+        "publish",
+    ):
         shown = subprocess.run(["make", "-n", target], cwd=path, capture_output=True, text=True, check=True).stdout
         assert ".couplet/host/env-update.sh" in shown, target
     shown = subprocess.run(["make", "-n", "doctor"], cwd=path, capture_output=True, text=True, check=True).stdout

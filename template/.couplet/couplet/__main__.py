@@ -26,6 +26,7 @@ VERBS = {
     "report": ("couplet.inspect.report", "what an image is made of"),
     "sbom": ("couplet.inspect.sbom", "the SBOM of the locks"),
     "audit": ("couplet.inspect.audit", "known vulnerabilities of what the locks hold"),
+    "verify-image": ("couplet.inspect.image", "compare an image in a registry with the locks"),
     "facts": ("couplet.facts", "labels and base images of a build"),
     "doctor": ("couplet.doctor", "are the template's files as the template has them?"),
     "update": ("couplet.update", "bring in the newest template"),

@@ -25,6 +25,7 @@ PAGES = {
     "couplet.inspect.licences": "supply-chain.md#denied-licences",
     "couplet.inspect.osv": "supply-chain.md#known-vulnerabilities",
     "couplet.inspect.audit": "supply-chain.md#known-vulnerabilities",
+    "couplet.inspect.image": "supply-chain.md#is-that-the-image",
     "couplet.inspect.report": "guide.md#make-targets",
     "couplet.inspect": "supply-chain.md#sbom",
     "couplet.saturn": "saturn.md",

@@ -1,1 +1,1 @@
-"""What locks and images hold: report, SBOM, audit."""
+"""What locks and images hold: report, SBOM, audit, and whether the two fit."""

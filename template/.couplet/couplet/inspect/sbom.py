@@ -1,6 +1,7 @@
 """The SBOM (CycloneDX 1.6, JSON) of what the locks hold: conda's packages and Poetry's.
 
 The same locks make the same SBOM, byte for byte: it has no date, and its serial number is made of its content.
+BuildKit attaches one to an image in another form, SPDX, which is made of it.
 What the base image brings is one component, by its name; its own packages are its maker's to list.
 """
 
@@ -11,7 +12,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -94,8 +95,11 @@ def base_component(image: str, pinned: str) -> Component:
     return found
 
 
-def sbom(folder: Path, subdir: str, scripted: Collection[str] = ()) -> dict[str, Any]:
-    """Return the SBOM of the project in a folder, for one platform, as plain data; `scripted` are link_scripts()."""
+def sbom(folder: Path, subdir: str, scripted: Collection[str] = (), named: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the SBOM of the project in a folder, for one platform, as plain data; `scripted` are link_scripts().
+
+    `named` are the licences of Poetry's packages, for who needs none: they are not looked up then.
+    """
     project, document = settings.project(folder), settings.pyproject(folder)
     of_conda = locked.conda(folder) or {subdir: {}}
     if subdir not in of_conda:
@@ -103,9 +107,9 @@ def sbom(folder: Path, subdir: str, scripted: Collection[str] = ()) -> dict[str,
     records = of_conda[subdir]
     python = locked.python(records)
     packages = locked.poetry(folder, subdir, python, settings.groups(document)["main"])
-    named = licences.of_poetry(packages, python)
+    named = licences.of_poetry(packages, python) if named is None else named
     conda = {name: conda_component(record, scripted) for name, record in records.items()}
-    poetry = {package.name: python_component(package, named[package.name]) for package in packages}
+    poetry = {package.name: python_component(package, named.get(package.name, "")) for package in packages}
     lock = folder / "base-images.lock"
     base = base_component(project.base_image, lock.read_text() if lock.is_file() else "")
     components = [*conda.values(), *poetry.values(), base]
@@ -133,15 +137,61 @@ def sbom(folder: Path, subdir: str, scripted: Collection[str] = ()) -> dict[str,
     }
 
 
+def spdx(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an SBOM in SPDX's form (2.3): its packages with their hashes and licences, and who needs whom."""
+    about, unknown = found["metadata"]["component"], "NOASSERTION"
+    components = [about, *found["components"]]
+    ids = {component["bom-ref"]: f"SPDXRef-{number}" for number, component in enumerate(components)}
+    packages = [
+        {
+            "SPDXID": ids[component["bom-ref"]],
+            "name": component["name"],
+            "versionInfo": component["version"],
+            "downloadLocation": next((one["url"] for one in component.get("externalReferences", ())), unknown),
+            "filesAnalyzed": False,
+            "licenseConcluded": unknown,
+            "licenseDeclared": next((one.get("expression", unknown) for one in component.get("licenses", ())), unknown),
+            "copyrightText": unknown,
+            "checksums": [
+                {"algorithm": one["alg"].replace("-", ""), "checksumValue": one["content"]} for one in component.get("hashes", ())
+            ],
+            "externalRefs": [
+                {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": component[key]}
+                for key in component.keys() & {"purl"}
+            ],
+        }
+        for component in components
+    ]
+    needs = [(ids[entry["ref"]], "DEPENDS_ON", ids[ref]) for entry in found["dependencies"] for ref in entry["dependsOn"]]
+    return {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": about["name"],
+        "documentNamespace": found["serialNumber"],
+        # a date has to be there
+        "creationInfo": {"created": "1970-01-01T00:00:00Z", "creators": ["Tool: couplet"]},
+        "packages": packages,
+        "relationships": [
+            {"spdxElementId": one, "relationshipType": kind, "relatedSpdxElement": other}
+            for one, kind, other in [("SPDXRef-DOCUMENT", "DESCRIBES", ids[about["bom-ref"]]), *needs]
+        ],
+    }
+
+
 def main(arguments: list[str]) -> None:
     """Write the SBOM of a project for the platform that this runs on."""
     parser = argparse.ArgumentParser(prog="couplet sbom", description=__doc__)
     parser.add_argument("--project", type=Path, required=True, help="folder of the project")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--statement", type=Path, help="file for the same in SPDX's form, as in-toto's statement")
     options = parser.parse_args(arguments)
     network.apply()
     here = platforms.this_machine()
     found = sbom(options.project, here, link_scripts(options.project, here))
     write_whole(options.out, f"{json.dumps(found, indent=2)}\n".encode())
+    if options.statement:
+        about = {"_type": "https://in-toto.io/Statement/v0.1", "predicateType": "https://spdx.dev/Document", "subject": []}
+        write_whole(options.statement, json.dumps({**about, "predicate": spdx(found)}).encode())
     kinds = [component["purl"].partition("/")[0] for component in found["components"]]
     print(f"{kinds.count('pkg:conda')} packages of conda's, {kinds.count('pkg:pypi')} of Poetry's", flush=True)

@@ -13,7 +13,7 @@ import os
 import stat
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ SHARES = 4
 """Threads: reading and hashing let the others run, what is between them does not."""
 MOST = 40
 """Lines of one kind that are shown: a list of ten thousand helps nobody."""
+CHANGED = "files that are not as they were installed"
 
 
 class Recorded(NamedTuple):
@@ -144,37 +145,43 @@ def unmet_dependencies(prefix: Path, uv: Path) -> list[str]:
     return [line for line in done.stderr.splitlines() if line.startswith("The package")] or [done.stderr.strip()]
 
 
-def verify(locks: Path, groups: list[str], prefix: Path, besides: Iterable[str] = (), uv: Path = UV) -> None:
-    """Raise UserError with the offenders where the environment is not what the locks in the folder `locks` say."""
-    print("verifying all files", flush=True)
-    began = time.monotonic()
+def offenders(locks: Path, groups: list[str], prefix: Path, besides: Iterable[str] = ()) -> tuple[dict[str, list[str]], int]:
+    """Return ({title: a line for each offender}, number of files looked at). Nothing of the environment runs."""
     changed, count = changed_files(prefix)
-    seconds = time.monotonic() - began
-    conda = (prefix / "conda-meta").is_dir()
     differences = poetry_differences(prefix, locks / "poetry.lock", groups, besides)
-    if conda:
+    if (prefix / "conda-meta").is_dir():
         # the dev image may have packages of its own
         of_image = locks / "dev" if "dev" in groups and (locks / "dev").is_dir() else locks
         lock = of_image / conda_lock.file_name(platforms.this_machine())
         differences = conda_differences(prefix, lock) + differences
-    problems = {
-        "files that are not as they were installed": changed,
-        "differences between the locks and what is installed": differences,
-        "dependencies that are not met": unmet_dependencies(prefix, uv),
-    }
+    return {CHANGED: changed, "differences between the locks and what is installed": differences}, count
+
+
+def listing(problems: Mapping[str, list[str]]) -> str:
+    """Return the problems as a text, '' for none."""
     text = ""
     for title, lines in problems.items():
         more = [f"and {len(lines) - MOST} more"] if len(lines) > MOST else []
         text += "".join(f"  {line}\n" for line in [f"{title}:", *lines[:MOST], *more]) if lines else ""
-    if text:
+    return text
+
+
+def verify(locks: Path, groups: list[str], prefix: Path, besides: Iterable[str] = (), uv: Path = UV) -> None:
+    """Raise UserError with the offenders where the environment is not what the locks in the folder `locks` say."""
+    print("verifying all files", flush=True)
+    began = time.monotonic()
+    problems, count = offenders(locks, groups, prefix, besides)
+    seconds = time.monotonic() - began
+    problems["dependencies that are not met"] = unmet_dependencies(prefix, uv)
+    if text := listing(problems):
         advice = "Run `make env-update`, then build again."
-        if changed:
+        if problems[CHANGED]:
             advice += (
                 "\nA file that changes again in the next build: a step of the Dockerfile or a package's post-link script "
                 "writes it, or two packages contain it."
             )
         raise UserError(f"the environment is not what the locks say.\n{text}{advice}")
-    what = "both locks" if conda else "poetry.lock"
+    what = "both locks" if (prefix / "conda-meta").is_dir() else "poetry.lock"
     print(f"verified: {count} files as installed ({seconds:.2f} s), {what} as installed, all dependencies met", flush=True)
 
 
