@@ -367,29 +367,35 @@ def test_without_settings_it_is_said_where_they_go(node):
     assert "Traceback" not in done.output
 
 
-def test_without_sbatch_nothing_waits(node, jobs):
-    done = slurm(node, "1", "python", "-m", "star_count")
-    assert done.code == 1 and "there is no sbatch here" in done.output and "Traceback" not in done.output
-
-
-def test_the_same_code_computes_in_the_jobs(node, jobs):
+def computing(node: Node, *options: str, submitted: str) -> str:
+    """Run the example by the module, and each script that is submitted as Slurm does on a node; return what it printed."""
     line = node.line("ch-run")
-    mounted = [line[0], f"--bind={node.work}/slurm:/mnt/0", *line[1:-2], "--set-env=PATH=/mnt/0:$PATH", *line[-2:]]
-    program = node.command(*mounted, "python", "-m", "star_count.slurm", "1", "python", "-m", "star_count")
+    command = [*line[:-2], *options, *line[-2:], "python", "-m", "star_count.slurm", "1", "python", "-m", "star_count"]
     started: list[subprocess.Popen] = []
-    with subprocess.Popen(**program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    with subprocess.Popen(**node.command(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         try:
             deadline = time.monotonic() + 120
             while not started and time.monotonic() < deadline and running.poll() is None:
                 time.sleep(0.2)
-                # what Slurm does with it on a node
-                started += [subprocess.Popen(**node.command("bash", str(job))) for job in node.work.glob("slurm/jobs/*")]
+                started += [subprocess.Popen(**node.command("bash", str(job))) for job in node.work.glob(submitted)]
             out, errors = running.communicate(timeout=120)
         finally:
             running.kill()
             for job in started:
                 job.wait(60)
     assert running.returncode == 0 and started, out + errors
-    assert "computed by 1 workers of tcp://127.0.0.1:" in out and f"computed in {node.project.prefix}" in out
+    return out
+
+
+def test_the_same_code_computes_in_jobs_that_somebody_submits(node, jobs):
+    shown = computing(node, submitted="dask-worker.sh")
+    assert "Outside: sbatch --array=1-1 dask-worker.sh\n" in shown
+    assert "computed by 1 workers of tcp://127.0.0.1:" in shown and f"computed in {node.project.prefix}" in shown
     # the negative control: without a cluster
-    assert "computed by the threads of this machine" in node.run(*line, "python", "-m", "star_count").stdout
+    shown = node.run(*node.line("ch-run"), "python", "-m", "star_count").stdout
+    assert "computed by the threads of this machine" in shown
+
+
+def test_where_there_is_sbatch_nobody_has_to_submit(node, jobs):
+    shown = computing(node, f"--bind={node.work}/slurm:/mnt/0", "--set-env=PATH=/mnt/0:$PATH", submitted="slurm/jobs/*")
+    assert "Outside" not in shown and "computed by 1 workers of tcp://127.0.0.1:" in shown

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from dask_jobqueue import SLURMCluster
 
@@ -22,10 +23,6 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
 
-    if options.command and not shutil.which("sbatch"):
-        sys.exit(
-            "\nERROR: there is no sbatch here, which submits the jobs: mount Slurm into the container.\n"
-        )
     try:
         cluster = SLURMCluster()
     except ValueError as error:
@@ -34,7 +31,14 @@ def main() -> int:
         if not options.command:
             print(cluster.job_script())
             return 0
-        cluster.scale(jobs=options.jobs)
+        if shutil.which("sbatch"):
+            cluster.scale(jobs=options.jobs)
+        else:
+            name = "$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID"
+            Path("dask-worker.sh").write_text(cluster.job_script().replace("dummy-name", name))
+            print(
+                f"No sbatch is in here. Outside: sbatch --array=1-{options.jobs} dask-worker.sh", flush=True
+            )
         cluster.wait_for_workers(1)  # as long as Slurm's queue
         return subprocess.run(
             options.command, env={**os.environ, ADDRESS: cluster.scheduler_address}
