@@ -389,7 +389,7 @@ def computing(node: Node, *options: str, submitted: str) -> str:
 
 def test_the_same_code_computes_in_jobs_that_somebody_submits(node, jobs):
     shown = computing(node, submitted="dask-worker.sh")
-    assert "Outside: sbatch --array=1-1 dask-worker.sh\n" in shown
+    assert "Type outside: sbatch --array=1-1 dask-worker.sh\n" in shown
     assert "computed by 1 workers of tcp://127.0.0.1:" in shown and f"computed in {node.project.prefix}" in shown
     # the negative control: without a cluster
     shown = node.run(*node.line("ch-run"), "python", "-m", "star_count").stdout
@@ -398,4 +398,4 @@ def test_the_same_code_computes_in_jobs_that_somebody_submits(node, jobs):
 
 def test_where_there_is_sbatch_nobody_has_to_submit(node, jobs):
     shown = computing(node, f"--bind={node.work}/slurm:/mnt/0", "--set-env=PATH=/mnt/0:$PATH", submitted="slurm/jobs/*")
-    assert "Outside" not in shown and "computed by 1 workers of tcp://127.0.0.1:" in shown
+    assert "outside" not in shown and "computed by 1 workers of tcp://127.0.0.1:" in shown

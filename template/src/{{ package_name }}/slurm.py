@@ -1,7 +1,7 @@
 """Dask workers as Slurm's jobs: `python -m PACKAGE.slurm 4 COMMAND …` runs COMMAND with the workers of four.
 
-COMMAND finds them through `connected()` of cluster.py, as it finds any cluster. What a job gets and how it runs
-the image is in ~/.config/dask/jobqueue.yaml (dask-jobqueue's). Without a COMMAND a job's script is printed.
+COMMAND finds them through `connected()` of cluster.py, as it finds any cluster. What a job gets, and how it
+runs the image, is in ~/.config/dask/jobqueue.yaml (dask-jobqueue's). Without a COMMAND its script is printed.
 """
 
 import argparse
@@ -36,9 +36,7 @@ def main() -> int:
         else:
             name = "$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID"
             Path("dask-worker.sh").write_text(cluster.job_script().replace("dummy-name", name))
-            print(
-                f"No sbatch is in here. Outside: sbatch --array=1-{options.jobs} dask-worker.sh", flush=True
-            )
+            print(f"Type outside: sbatch --array=1-{options.jobs} dask-worker.sh", flush=True)
         cluster.wait_for_workers(1)  # as long as Slurm's queue
         return subprocess.run(
             options.command, env={**os.environ, ADDRESS: cluster.scheduler_address}
