@@ -63,7 +63,9 @@ class Node:
     def folder(self) -> Path:
         """The image, unpacked."""
         folder = self.work / "bundle/rootfs"
-        assert self.run("unsquashfs", "-quiet", "-no-progress", "-dest", str(folder), str(self.file)).code == 0
+        script = 'mkdir "$0" && unsquashfs -quiet -no-progress -dest "$0/rootfs" "$1"'
+        done = self.run("sh", "-c", script, str(folder.parent), str(self.file))
+        assert done.code == 0, done.output
         return folder
 
     def command(self, *words: str, variables: dict[str, str] | None = None) -> dict:
