@@ -314,7 +314,7 @@ jobqueue:
     walltime: "00:10:00"
     queue: short
     interface: lo
-    death-timeout: 10
+    death-timeout: 3
     python: {python}
 """
 SBATCH = """#!/bin/sh
