@@ -225,7 +225,7 @@ def pictured(request: pytest.FixtureRequest):
 def scripted(template_repository: Path, sources: str, tmp_path_factory) -> Project:
     """The default project with udunits2, whose activate.d script exports UDUNITS2_XML_PATH; both images built."""
     row = next(row for row in variants(built=True) if row.name == "default")
-    answers = {**row.answers, "devcontainer": True}
+    answers = {**row.answers, "devcontainer": True, "hosting": "hpc"}
     path = template.render(template_repository, tmp_path_factory.mktemp("scripted") / "project", answers)
     with (path / "environment.yml").open("a") as file:
         file.write("  - udunits2\n")

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness import browser, ports
+from tests.harness import browser, hpc, ports
 from tests.harness.container import docker
+from tests.harness.hpc import Node
 from tests.harness.project import Done, Project
 from tests.harness.variants import Variant, variants
 
@@ -299,3 +301,101 @@ def test_the_cluster_is_only_where_it_was_asked_for(render):
         dask = render(f"dask-{environment}", environment=environment, cluster="dask")
         assert "scheduler" not in (plain.path / "compose.yaml").read_text() + (plain.path / "Makefile").read_text()
         assert "distributed" in (dask.path / file).read_text() and "distributed" not in (plain.path / file).read_text()
+
+
+# --- Slurm, by dask-jobqueue in the flat image; Slurm itself is not there (decision 104) -----------------
+
+JOBS = """
+jobqueue:
+  slurm:
+    cores: 2
+    processes: 1
+    memory: 2GB
+    walltime: "00:10:00"
+    queue: short
+    interface: lo
+    death-timeout: 3
+    python: {python}
+"""
+SBATCH = """#!/bin/sh
+cp "$1" /mnt/0/jobs/ && echo Submitted batch job 1
+"""
+"""As much of Slurm as submitting is: the script is where a node finds it."""
+
+
+@pytest.fixture(scope="module")
+def node(project) -> Iterator[Node]:
+    """The image as one file on a machine of an HPC cluster, with a folder of Slurm's programs and jobs."""
+    project.make("hpc")
+    with hpc.node(project) as found:
+        for folder in ("slurm", "slurm/jobs"):
+            assert found.run("mkdir", folder).code == 0
+        for name, text in {"sbatch": SBATCH, "scancel": "#!/bin/sh\n"}.items():
+            (found.work / "slurm" / name).write_text(text)
+            (found.work / "slurm" / name).chmod(0o755)
+        yield found
+
+
+@pytest.fixture
+def jobs(node) -> Iterator[str]:
+    """The user's settings of a job; the value is what runs Python in the image."""
+    python = f"ch-run --home --set-env {node.file} -- python"
+    folder = node.home / ".config/dask"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "jobqueue.yaml").write_text(JOBS.format(python=python))
+    yield python
+    (folder / "jobqueue.yaml").unlink()
+
+
+def slurm(node: Node, *words: str) -> Done:
+    """Run the module in the image, without Slurm's programs."""
+    return node.run(*node.line("ch-run"), "python", "-m", "star_count.slurm", *words)
+
+
+def test_a_jobs_script_asks_for_what_the_settings_say_and_runs_the_image(node, jobs):
+    done = slurm(node)
+    assert done.code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert {"#SBATCH -p short", "#SBATCH --cpus-per-task=2", "#SBATCH --mem=2G", "#SBATCH -t 00:10:00"} <= set(lines)
+    worker = rf"{re.escape(jobs)} -m distributed\.cli\.dask_worker tcp://127\.0\.0\.1:\d+ .*--nthreads 2 .*"
+    assert re.fullmatch(worker, [line for line in lines if line][-1])
+
+
+def test_without_settings_it_is_said_where_they_go(node):
+    done = slurm(node)
+    assert done.code == 1 and "ERROR: You must specify how much cores" in done.output and "jobqueue.yaml" in done.output
+    assert "Traceback" not in done.output
+
+
+def computing(node: Node, *options: str, submitted: str) -> str:
+    """Run the example by the module, and each script that is submitted as Slurm does on a node; return what it printed."""
+    line = node.line("ch-run")
+    command = [*line[:-2], *options, *line[-2:], "python", "-m", "star_count.slurm", "1", "python", "-m", "star_count"]
+    started: list[subprocess.Popen] = []
+    with subprocess.Popen(**node.command(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        try:
+            deadline = time.monotonic() + 120
+            while not started and time.monotonic() < deadline and running.poll() is None:
+                time.sleep(0.2)
+                started += [subprocess.Popen(**node.command("bash", str(job))) for job in node.work.glob(submitted)]
+            out, errors = running.communicate(timeout=120)
+        finally:
+            running.kill()
+            for job in started:
+                job.wait(60)
+    assert running.returncode == 0 and started, out + errors
+    return out
+
+
+def test_the_same_code_computes_in_jobs_that_somebody_submits(node, jobs):
+    shown = computing(node, submitted="dask-worker.sh")
+    assert "Type outside: sbatch --array=1-1 dask-worker.sh\n" in shown
+    assert "computed by 1 workers of tcp://127.0.0.1:" in shown and f"computed in {node.project.prefix}" in shown
+    # the negative control: without a cluster
+    shown = node.run(*node.line("ch-run"), "python", "-m", "star_count").stdout
+    assert "computed by the threads of this machine" in shown
+
+
+def test_where_there_is_sbatch_nobody_has_to_submit(node, jobs):
+    shown = computing(node, f"--bind={node.work}/slurm:/mnt/0", "--set-env=PATH=/mnt/0:$PATH", submitted="slurm/jobs/*")
+    assert "outside" not in shown and "computed by 1 workers of tcp://127.0.0.1:" in shown

@@ -26,7 +26,7 @@ GROUPS = {
     "Adopting a repository": ("hooks/",),
     "Locking": ("couplet/lock/", "host/env-update.sh", "formats/"),
     "Building": ("couplet/install/", "couplet/facts.py", "host/docker-", "host/base-images.sh", "template/Dockerfile", "importable.py", "activation.py", "kernel.py"),
-    "In a container": ("couplet/image/", "template/src/", "host/gpus.sh", "host/smoke.sh", "host/cluster.sh"),
+    "In a container": ("couplet/image/", "template/src/", "host/gpus.sh", "host/smoke.sh", "host/cluster.sh", "host/hpc.sh"),
     "Report, SBOM and audit": ("couplet/inspect/", "host/report.sh", "host/audit.sh"),
     "Updating": ("couplet/update.py", "couplet/doctor.py", "host/update.sh"),
     "Publishing and deploying": ("host/publish.sh", "host/deploy.sh", "saturn", "postBuild"),

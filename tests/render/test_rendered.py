@@ -120,6 +120,7 @@ def test_every_target_is_there(rendered, variant):
     targets = TARGETS + (["lab"] if project.kernel else [])
     targets += ["serve"] if variant.answers.get("app") in ("flask", "streamlit") else []
     targets += ["saturn", "saturn-image"] if variant.answers.get("hosting") == "saturn" else []
+    targets += ["hpc"] if variant.answers.get("hosting") == "hpc" else []
     targets += ["cluster", "cluster-stop"] if variant.answers.get("cluster") == "dask" else []
     targets += ["deploy-render"] if variant.answers.get("deploy") == "kubernetes" else []
     shown = subprocess.run(["make"], cwd=project.path, capture_output=True, text=True, check=True).stdout

@@ -15,7 +15,7 @@ VARIANTS = {
         "accelerator": "cuda", "cluster": "dask", "deploy": "kubernetes", "hosting": "saturn", "app": "streamlit",
         "devcontainer": True, "fresh_locks": "weekly",
     },
-    "Poetry alone": {"environment": "poetry", "app": "flask", "ci": "gitlab"},
+    "Poetry alone": {"environment": "poetry", "app": "flask", "ci": "gitlab", "hosting": "hpc", "cluster": "dask"},
 }  # fmt: skip
 KINDS = (".md", ".yml", ".yaml", ".py", ".sh", ".toml", ".Dockerfile", ".saturn", ".hcl")
 

@@ -223,7 +223,7 @@ FLIPS = {
         "streamlit": SERVED | {"src/sea_ice/dashboard.py"},
         "jupyterlab": LAB,
     },
-    "hosting": {"docker": set(), "saturn": {"postBuild", "Dockerfile.saturn"}},
+    "hosting": {"docker": set(), "saturn": {"postBuild", "Dockerfile.saturn"}, "hpc": set()},
     "cluster": {"none": set(), "dask": {"src/sea_ice/cluster.py"}},
     "deploy": {"none": set(), "kubernetes": {"deploy/job/job.yaml", "deploy/job/kustomization.yaml"}},
 }
