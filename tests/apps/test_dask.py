@@ -279,10 +279,16 @@ def test_a_taken_port_is_said(project, cluster):
         other.make("cluster-stop")
 
 
-def test_without_conda_the_cluster_is_the_same(build):
+@pytest.fixture(scope="module")
+def by_poetry(build) -> Project:
+    """The same without conda."""
+    answers = {"project_name": "Star Count", "environment": "poetry", "cluster": "dask", "kernel": False, "hosting": "hpc"}
+    return build(Variant("dask-poetry", "a Dask cluster without conda", answers, build=True))
+
+
+def test_without_conda_the_cluster_is_the_same(by_poetry):
     """Dask from PyPI, in a virtual environment; the dashboard's own page needs bokeh."""
-    answers = {"project_name": "Star Count", "environment": "poetry", "cluster": "dask", "kernel": False}
-    made = build(Variant("dask-poetry", "a Dask cluster without conda", answers, build=True))
+    made = by_poetry
     port = ports.free()
     try:
         shown = made.make("cluster", "N=2", f"DASHBOARD_PORT={port}").output
@@ -399,3 +405,16 @@ def test_the_same_code_computes_in_jobs_that_somebody_submits(node, jobs):
 def test_where_there_is_sbatch_nobody_has_to_submit(node, jobs):
     shown = computing(node, f"--bind={node.work}/slurm:/mnt/0", "--set-env=PATH=/mnt/0:$PATH", submitted="slurm/jobs/*")
     assert "outside" not in shown and "computed by 1 workers of tcp://127.0.0.1:" in shown
+
+
+def test_without_conda_the_image_is_active_without_docker(by_poetry):
+    by_poetry.make("hpc")
+    look = "import os, sys; print(sys.prefix, os.environ.get('VIRTUAL_ENV'))"
+    with hpc.node(by_poetry) as node:
+        line = node.line("ch-run")
+        assert node.run(*line, "python", "-c", look).stdout.split() == [by_poetry.prefix, by_poetry.prefix]
+        assert node.run(*line, "bash", "-lc", 'echo "$VIRTUAL_ENV"').stdout == f"{by_poetry.prefix}\n"
+        assert node.run(*line, "python", "-m", "star_count.slurm", "--help").code == 0
+        # the negative control: the image's Python, without its variables
+        without = [word for word in line if word != "--set-env"]
+        assert node.run(*without, "python", "-c", look).stdout.split() == ["/usr/local", "None"]

@@ -158,14 +158,17 @@ def read(name: str, text: str) -> Any:
     raise LookupError(f"{name} is of a kind that no parser here reads: add one to tests/harness/parsers.py")
 
 
+FORMATS = r"\$\{\{.*?\}\}|\{\{(((json|range|with) )?\.[\w.]*|println \(join .*?\)|end)\}\}"
+"""GitHub's expressions and Docker's formats, which a rendered file may have."""
+
+
 def blemishes(name: str, text: str) -> list[str]:
     """What no file may have: template syntax, blanks at a line's end, no or more than one newline at the file's."""
     problems = []
     pages = fnmatch(name, "*/templates/*.html")  # templates themselves, of the project's web server
     if not pages and re.search(r"[{]%|%[}]|(?<![$])[{]#|#[}]", name + text):
         problems.append("a statement or comment of the template is left")
-    formats = r"\$\{\{.*?\}\}|\{\{(((json|range|with) )?\.[\w.]*|println \(join .*?\)|end)\}\}"  # GitHub's and Docker's own
-    if not pages and "{{" in re.sub(formats, "", name + text):
+    if not pages and "{{" in re.sub(FORMATS, "", name + text):
         problems.append("an expression of the template is left")
     if text and not (text.endswith("\n") and not text.endswith("\n\n")):
         problems.append("it does not end in one newline")
