@@ -164,7 +164,7 @@ def blemishes(name: str, text: str) -> list[str]:
     pages = fnmatch(name, "*/templates/*.html")  # templates themselves, of the project's web server
     if not pages and re.search(r"[{]%|%[}]|(?<![$])[{]#|#[}]", name + text):
         problems.append("a statement or comment of the template is left")
-    formats = r"\$\{\{.*?\}\}|\{\{(((json|with) )?\.[\w.]*|end)\}\}"  # GitHub's and Docker's own
+    formats = r"\$\{\{.*?\}\}|\{\{(((json|with|println) )?\.[\w. ]*|end)\}\}"  # GitHub's and Docker's own
     if not pages and "{{" in re.sub(formats, "", name + text):
         problems.append("an expression of the template is left")
     if text and not (text.endswith("\n") and not text.endswith("\n\n")):
