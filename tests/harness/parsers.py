@@ -158,7 +158,7 @@ def read(name: str, text: str) -> Any:
     raise LookupError(f"{name} is of a kind that no parser here reads: add one to tests/harness/parsers.py")
 
 
-FORMATS = r"\$\{\{.*?\}\}|\{\{(((json|range|with) )?\.[\w.]*|println \(join .*?\)|end)\}\}"
+FORMATS = r"\$\{\{.*?\}\}|\{\{(((json|range|with|println) )?\.[\w. ]*|println \(join .*?\)|end)\}\}"
 """GitHub's expressions and Docker's formats, which a rendered file may have."""
 
 
