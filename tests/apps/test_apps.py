@@ -98,7 +98,12 @@ def test_the_images_hold_what_the_locks_say(with_app):
 
 def test_the_apps_packages_are_poetrys(with_app):
     """In pyproject.toml, and so in poetry.lock: environment.yml knows nothing of an app."""
-    names = {"flask": {"flask", "gunicorn"}, "streamlit": {"streamlit", "altair"}, "jupyterlab": {"jupyterlab", "jupyterhub", "notebook"}, "script": set()}
+    names = {
+        "flask": {"flask", "gunicorn"},
+        "streamlit": {"streamlit", "altair"},
+        "jupyterlab": {"jupyterlab", "jupyterhub", "notebook"},
+        "script": set(),
+    }
     locked = checks.locked_by_poetry(with_app, {"main"}).keys()
     assert names[app_of(with_app)] <= locked
     assert not names[app_of(with_app)] & with_app.locked_by_conda().keys()

@@ -121,4 +121,8 @@ def test_a_file_of_hashes_that_is_behind_is_seen(tmp_path):
 
 def test_nox_installs_those_files():
     installed = re.findall(r'install\(session, "(\w+)"\)', (pins.REPOSITORY / "noxfile.py").read_text())
-    assert {*installed, hub.REQUIREMENTS.stem} == set(pins.GROUPS) == {file.stem for file in (pins.REPOSITORY / pins.REQUIREMENTS).iterdir()}
+    assert (
+        {*installed, hub.REQUIREMENTS.stem}
+        == set(pins.GROUPS)
+        == {file.stem for file in (pins.REPOSITORY / pins.REQUIREMENTS).iterdir()}
+    )
