@@ -18,7 +18,7 @@ import pytest
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 
-from tests.apps.test_apps import cells, health, runs_all_cells, wait
+from tests.apps.test_apps import cells, health, last_check, runs_all_cells, wait
 from tests.harness import browser, hub, ports, template
 from tests.harness.container import derived, docker
 from tests.mirror import engine
@@ -32,7 +32,7 @@ CONFIG = """
 c.DockerSpawner.image = "{image}"
 c.DockerSpawner.prefix = "{images}-hub"
 c.DockerSpawner.volumes = {{f"{images}-{{name}}": folder for name, folder in c.DockerSpawner.volumes.items()}}
-c.DockerSpawner.extra_create_kwargs = {{"healthcheck": {{"interval": 500_000_000}}}}
+c.DockerSpawner.extra_create_kwargs = {{"healthcheck": {{"interval": 2_000_000_000}}}}
 c.JupyterHub.bind_url = "{address}"
 c.JupyterHub.hub_ip = "{gateway}"
 c.JupyterHub.hub_port = {ports[0]}
@@ -43,6 +43,7 @@ c.Authenticator.allow_all = True
 c.JupyterHub.services = [{{"name": "tests", "api_token": "{token}"}}]
 scopes = ["admin:users", "admin:servers", "access:servers", "tokens"]
 c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": scopes}}]
+c.Spawner.http_timeout = c.Spawner.start_timeout = 120
 c.Spawner.environment = {{"JUPYTERHUB_ACTIVITY_INTERVAL": "1"}}
 
 
@@ -83,13 +84,21 @@ class Hub:
         """Return what the hub says of a user's server, {} where there is none."""
         return self.ask("GET", f"/users/{user}")["servers"].get("", {})
 
-    def start(self, user: str) -> str:
-        """Start a user's server; returns its container once the hub says that it is ready."""
+    @contextlib.contextmanager
+    def started(self, user: str) -> Iterator[str]:
+        """A user's server, and its container; it is stopped at the end."""
+        self.start(user)
+        try:
+            yield f"{self.prefix}-{user}"
+        finally:
+            self.stop(user)
+
+    def start(self, user: str) -> None:
+        """Start a user's server, and wait until the hub says that it is ready."""
         with contextlib.suppress(urllib.error.HTTPError):  # there is such a user
             self.ask("POST", f"/users/{user}")
         self.ask("POST", f"/users/{user}/server")
-        wait(lambda: self.server(user).get("ready"), f"a server for {user}", 120)
-        return f"{self.prefix}-{user}"
+        wait(lambda: self.server(user).get("ready"), f"a server for {user}", 150)
 
     def stop(self, user: str) -> None:
         """Stop a user's server, and wait until it is gone."""
@@ -151,67 +160,55 @@ def test_a_user_works_in_a_browser_and_finds_it_again(running_hub, jupyterlab):
         wait(lambda: jupyterlab.prefix in docker("exec", name, "cat", "/home/app/mine.ipynb").stdout, "a saved notebook")
         assert health(name) == "healthy"
         running_hub.stop("ada")
-        running_hub.start("ada")
-        chrome.get(f"{running_hub.address}/user/ada/lab/tree/mine.ipynb")
-        browser.until(chrome, lambda: "slope" in cells(chrome), "what was saved")
+        with running_hub.started("ada"):
+            chrome.get(f"{running_hub.address}/user/ada/lab/tree/mine.ipynb")
+            browser.until(chrome, lambda: "slope" in cells(chrome), "what was saved")
 
 
-def test_only_who_the_hub_lets_in_gets_in(running_hub):
-    """The token that a server without a hub would take is none here, and another user's neither."""
-    name = running_hub.start("eve")
-    running_hub.start("bob")
+def test_only_who_the_hub_lets_in_gets_in(running_hub, jupyterlab):
+    tokens = {"": ""}
     for user in ("eve", "bob"):
-        token = running_hub.ask("POST", f"/users/{user}/tokens", note="tests")["token"]
-        with contextlib.ExitStack() as stack:
-            if user == "bob":
-                stack.enter_context(pytest.raises(urllib.error.HTTPError, match="403"))
-            assert "kernels" in running_hub.ask("GET", "/user/eve/api/status", token)
-    assert "token=" not in docker("logs", name).output
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        running_hub.ask("GET", "/user/eve/api/status", "")
+        running_hub.ask("POST", f"/users/{user}")
+        tokens[user] = running_hub.ask("POST", f"/users/{user}/tokens", note="tests")["token"]
+    with running_hub.started("eve"):
+        assert jupyterlab.kernel["name"] in running_hub.ask("GET", "/user/eve/api/kernelspecs", tokens["eve"])["kernelspecs"]
+        for user in ("bob", ""):
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                running_hub.ask("GET", "/user/eve/api/kernelspecs", tokens[user])
 
 
 @pytest.mark.parametrize(("user", "root"), [("grace", "/home/app"), ("kubernetes", "/home/jovyan"), ("folder", "/work")])
 def test_it_opens_what_the_hub_keeps(running_hub, user, root):
     """By the image's own command or by `jupyterhub-singleuser`: the home, wherever it is, or what the hub says."""
-    name = running_hub.start(user)
-    assert health(name) == "healthy"
-    docker("exec", name, "touch", f"{root}/here")
-    found = running_hub.ask("GET", f"/user/{user}/api/contents")["content"]
-    assert "here" in [entry["path"] for entry in found]
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        running_hub.ask("GET", "/user/nobody/api/contents")
-
-
-def test_the_kernel_is_there(running_hub, jupyterlab):
-    running_hub.start("ada")
-    specs = running_hub.ask("GET", "/user/ada/api/kernelspecs")
-    assert jupyterlab.kernel["name"] in specs["kernelspecs"]
+    with running_hub.started(user) as name:
+        assert health(name) == "healthy", last_check(name)
+        docker("exec", name, "touch", f"{root}/here")
+        found = running_hub.ask("GET", f"/user/{user}/api/contents")["content"]
+        assert "here" in [entry["path"] for entry in found]
 
 
 def test_jupyter_lab_by_itself_is_no_hubs_server(running_hub):
     """The negative control: the command that the image ran before serves another address and asks no hub."""
-    name = running_hub.start("plain")
-    assert "lab?token=" in docker("logs", name).output
-    with pytest.raises(urllib.error.HTTPError, match="404"):
-        running_hub.ask("GET", "/user/plain/api/status")
+    with running_hub.started("plain") as name, pytest.raises(urllib.error.HTTPError, match="404"):
+        assert "lab?token=" in docker("logs", name).output
+        running_hub.ask("GET", "/user/plain/api/kernelspecs")
 
 
 def test_an_idle_server_is_culled_and_one_in_use_is_not(running_hub):
-    """The image's health check asks twice a second here, and is no use."""
-    for user in ("idle", "busy"):
-        running_hub.start(user)
-    words = [running_hub.programs / "jupyterhub-idle-culler", "--timeout=12", "--cull-every=1", f"--url={running_hub.api}"]
+    """What the image's health check asks is no use."""
+    running_hub.start("busy")
+    running_hub.start("idle")
+    words = [running_hub.programs / "jupyterhub-idle-culler", "--timeout=15", "--cull-every=1", f"--url={running_hub.api}"]
     culler = subprocess.Popen(words, env={**os.environ, "JUPYTERHUB_API_TOKEN": TOKEN}, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while running_hub.server("idle"):
             running_hub.ask("GET", "/user/busy/api/contents")
             assert time.monotonic() < deadline, "the idle server is still there"
             time.sleep(0.5)
         # the negative control
         assert running_hub.server("busy")["ready"]
-        wait(lambda: not running_hub.server("busy"), "the end of a server that is idle by now")
+        wait(lambda: not running_hub.server("busy"), "the end of a server that is idle by now", 90)
     finally:
         culler.terminate()
         culler.wait()
