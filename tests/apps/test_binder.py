@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -42,8 +43,8 @@ def test_repo2docker_builds_the_locks_and_runs_the_notebooks(jupyterlab, tmp_pat
         assert docker("exec", name, "id", "-u").stdout.strip() == "1000"
         with browser.opened(f"http://127.0.0.1:{port}/lab/tree/notebooks/example.ipynb?token={token}") as chrome:
             runs_all_cells(chrome, jupyterlab)
-        session.send("\x03")
-        session.ended(60)
+        session.process.send_signal(signal.SIGINT)
+        session.until("FINISHED RUNNING", 60)
     assert docker("ps", "--quiet", "--filter", f"publish={port}").stdout == ""
 
 

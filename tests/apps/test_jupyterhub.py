@@ -177,7 +177,10 @@ def test_only_who_the_hub_lets_in_gets_in(running_hub, jupyterlab):
                 running_hub.ask("GET", "/user/eve/api/kernelspecs", tokens[user])
 
 
-@pytest.mark.parametrize(("user", "root"), [("grace", "/home/app"), ("kubernetes", "/home/jovyan"), ("folder", "/work")])
+@pytest.mark.parametrize(
+    ("user", "root"),
+    [("grace", "/home/app"), ("kubernetes", "/home/jovyan"), pytest.param("folder", "/work", marks=pytest.mark.soak)],
+)
 def test_it_opens_what_the_hub_keeps(running_hub, user, root):
     """By the image's own command or by `jupyterhub-singleuser`: the home, wherever it is, or what the hub says."""
     with running_hub.started(user) as name:
@@ -194,6 +197,7 @@ def test_jupyter_lab_by_itself_is_no_hubs_server(running_hub):
         running_hub.ask("GET", "/user/plain/api/kernelspecs")
 
 
+@pytest.mark.soak
 def test_an_idle_server_is_culled_and_one_in_use_is_not(running_hub):
     """What the image's health check asks is no use."""
     running_hub.start("busy")
