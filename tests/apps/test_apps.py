@@ -98,7 +98,12 @@ def test_the_images_hold_what_the_locks_say(with_app):
 
 def test_the_apps_packages_are_poetrys(with_app):
     """In pyproject.toml, and so in poetry.lock: environment.yml knows nothing of an app."""
-    names = {"flask": {"flask", "gunicorn"}, "streamlit": {"streamlit", "altair"}, "jupyterlab": {"jupyterlab"}, "script": set()}
+    names = {
+        "flask": {"flask", "gunicorn"},
+        "streamlit": {"streamlit", "altair"},
+        "jupyterlab": {"jupyterlab", "jupyterhub", "notebook"},
+        "script": set(),
+    }
     locked = checks.locked_by_poetry(with_app, {"main"}).keys()
     assert names[app_of(with_app)] <= locked
     assert not names[app_of(with_app)] & with_app.locked_by_conda().keys()
@@ -429,6 +434,23 @@ def cells(chrome) -> str:
     return "\n".join(area.text for area in chrome.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output"))
 
 
+def runs_all_cells(chrome, project: Project) -> None:
+    """Run the example notebook that is being opened, by JupyterLab's menu, and look at what its cells print."""
+    browser.until(chrome, lambda: chrome.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"), "the notebook")
+    # in the status bar; cells that are run before the kernel is there are run by nobody
+    there = f"{project.kernel['display_name']} | Idle"
+    browser.until(chrome, lambda: there in chrome.find_element(By.TAG_NAME, "body").text, "the kernel")
+    chrome.execute_script("document.querySelector('.jp-Notebook .jp-CodeCell .cm-content').focus()")
+    menu = chrome.find_element(By.XPATH, "//div[contains(@class, 'lm-MenuBar-itemLabel') and text()='Run']")
+    menu.click()
+    item = (By.XPATH, "//div[contains(@class, 'lm-Menu-itemLabel') and text()='Run All Cells']")
+    browser.until(chrome, lambda: chrome.find_elements(*item), "the menu")
+    chrome.find_element(*item).click()
+    browser.until(chrome, lambda: project.prefix in cells(chrome) and "slope" in cells(chrome), "the cells' output")
+    assert "Traceback" not in cells(chrome) and "Error" not in cells(chrome)
+    assert chrome.find_elements(By.CSS_SELECTOR, ".jp-Dialog, .jp-toast-container button") == []
+
+
 @browser.undisturbed
 def test_jupyterlab_in_a_browser(jupyterlab, pictured):
     options = ("--volume", f"{jupyterlab.path}:/work", "--user", f"{os.getuid()}:{os.getgid()}")
@@ -442,19 +464,7 @@ def test_jupyterlab_in_a_browser(jupyterlab, pictured):
             browser.until(chrome, lambda: "Invalid" in chrome.find_element(By.TAG_NAME, "body").text, "a refusal")
             field = chrome.find_element(By.NAME, "password")
             field.send_keys(token, Keys.ENTER)
-            browser.until(chrome, lambda: chrome.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"), "the notebook")
-            # in the status bar; cells that are run before the kernel is there are run by nobody
-            there = f"{jupyterlab.kernel['display_name']} | Idle"
-            browser.until(chrome, lambda: there in chrome.find_element(By.TAG_NAME, "body").text, "the kernel")
-            chrome.execute_script("document.querySelector('.jp-Notebook .jp-CodeCell .cm-content').focus()")
-            menu = chrome.find_element(By.XPATH, "//div[contains(@class, 'lm-MenuBar-itemLabel') and text()='Run']")
-            menu.click()
-            item = (By.XPATH, "//div[contains(@class, 'lm-Menu-itemLabel') and text()='Run All Cells']")
-            browser.until(chrome, lambda: chrome.find_elements(*item), "the menu")
-            chrome.find_element(*item).click()
-            browser.until(chrome, lambda: jupyterlab.prefix in cells(chrome) and "slope" in cells(chrome), "the cells' output")
-            assert "Traceback" not in cells(chrome) and "Error" not in cells(chrome)
-            assert chrome.find_elements(By.CSS_SELECTOR, ".jp-Dialog, .jp-toast-container button") == []
+            runs_all_cells(chrome, jupyterlab)
             time.sleep(1)
             pictured(chrome, "jupyterlab")
 

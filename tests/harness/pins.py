@@ -27,8 +27,8 @@ from packaging.utils import parse_wheel_filename
 REPOSITORY = Path(__file__).parents[2]
 PINS = Path("template/.couplet/pins")
 REQUIREMENTS = Path("requirements")
-GROUPS = ("mirror", "tools", "lint", "tests", "bench")
-"""The groups that nox installs, included ones first. A file names the file of a group that it includes, and holds the rest."""
+GROUPS = ("mirror", "tools", "lint", "tests", "bench", "hub")
+"""The groups that nox installs (`hub`: tests/harness/hub.py), included ones first. A file names the file of a group that it includes, and holds the rest."""
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 MAC = "arm64"

@@ -10,7 +10,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.tags import parse_tag
 
-from tests.harness import pins
+from tests.harness import hub, pins
 
 TAGS = {
     "py3-none-any": pins.MACHINES,
@@ -121,4 +121,8 @@ def test_a_file_of_hashes_that_is_behind_is_seen(tmp_path):
 
 def test_nox_installs_those_files():
     installed = re.findall(r'install\(session, "(\w+)"\)', (pins.REPOSITORY / "noxfile.py").read_text())
-    assert set(installed) == set(pins.GROUPS) == {file.stem for file in (pins.REPOSITORY / pins.REQUIREMENTS).iterdir()}
+    assert (
+        {*installed, hub.REQUIREMENTS.stem}
+        == set(pins.GROUPS)
+        == {file.stem for file in (pins.REPOSITORY / pins.REQUIREMENTS).iterdir()}
+    )
