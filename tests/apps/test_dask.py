@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -320,7 +322,6 @@ jobqueue:
     walltime: "00:10:00"
     queue: short
     interface: lo
-    death-timeout: 3
     python: {python}
 """
 SBATCH = """#!/bin/sh
@@ -383,11 +384,14 @@ def computing(node: Node, *options: str, submitted: str) -> str:
             deadline = time.monotonic() + 120
             while not started and time.monotonic() < deadline and running.poll() is None:
                 time.sleep(0.2)
-                started += [subprocess.Popen(**node.command("bash", str(job))) for job in node.work.glob(submitted)]
+                for job in (path for path in node.work.glob(submitted) if path.stat().st_size):
+                    started.append(subprocess.Popen(**node.command("bash", str(job)), start_new_session=True))
             out, errors = running.communicate(timeout=120)
         finally:
             running.kill()
             for job in started:
+                # as scancel does; by itself it would end a minute later
+                os.killpg(job.pid, signal.SIGTERM)
                 job.wait(60)
     assert running.returncode == 0 and started, out + errors
     return out
