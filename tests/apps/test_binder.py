@@ -65,7 +65,12 @@ def test_binderhub_starts_it_in_its_way(jupyterlab, tmp_path):
     ("file", "old", "new", "words"),
     [
         ("pyproject.toml", '"pandas>=2.2",', '"pandas>=2.2", "tabulate",', "make env-update"),
-        ("Dockerfile", "", "\nFROM dev\nUSER root\nRUN rm {prefix}/bin/jupyter-notebook\nUSER 1000\n", "jupyter-notebook: not in"),
+        (
+            "Dockerfile",
+            "",
+            "\nFROM dev\nUSER root\nRUN rm {prefix}/bin/jupyter-notebook\nUSER 1000\n",
+            "jupyter-notebook: not in",
+        ),
     ],
     ids=["a stale lock", "no notebook"],
 )
