@@ -386,7 +386,7 @@ def computing(node: Node, *options: str, submitted: str) -> str:
                 time.sleep(0.2)
                 for job in (path for path in node.work.glob(submitted) if path.stat().st_size):
                     started.append(subprocess.Popen(**node.command("bash", str(job)), start_new_session=True))
-            out, errors = running.communicate(timeout=120)
+            out, errors = running.communicate(timeout=300)
         finally:
             running.kill()
             for job in started:
