@@ -176,6 +176,7 @@ def ran(output: str) -> set[str]:
     return found
 
 
+@pytest.mark.soak
 def test_an_empty_builder_takes_the_layers_of_another(small, copy_of, second):
     """The layers of the default project are some ten times as large; `nox -s bench -- fleet` has those."""
     project, (engine, address, there) = copy_of(small), second

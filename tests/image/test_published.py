@@ -59,7 +59,7 @@ TAMPERED = {
 }
 
 
-@pytest.fixture(scope="module", params=["conda-poetry", "poetry"])
+@pytest.fixture(scope="module", params=["conda-poetry", pytest.param("poetry", marks=pytest.mark.soak)])
 def small_image(request, small, template_repository, tmp_path_factory) -> Iterator[Project]:
     """A project of each kind whose runtime image is built; idna is conda's or Poetry's."""
     project = small
@@ -134,7 +134,7 @@ def inspected(reference: str, what: str) -> dict:
     return json.loads(docker("buildx", "imagetools", "inspect", "--format", f"{{{{json .{what}}}}}", reference).stdout)
 
 
-@pytest.mark.parametrize("kind", ["conda-poetry", "poetry"])
+@pytest.mark.parametrize("kind", [pytest.param("conda-poetry", marks=pytest.mark.soak), "poetry"])
 def test_sbom_and_provenance_are_attached_to_the_image_that_was_built(kind, request, copy_of, second):
     project = copy_of(request.getfixturevalue("small" if kind == "conda-poetry" else "locked_by_poetry_alone"))
     there, address = second
