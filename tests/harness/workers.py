@@ -92,7 +92,7 @@ needs_file = pytest.StashKey[Path]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let pyproject.toml name the folders of the package's own tests."""
-    parser.addini("package", "folders of the package's own tests", type="paths")
+    parser.addini("package", "folders and files of the package's own tests", type="paths")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -160,7 +160,8 @@ def pytest_runtest_protocol(item: pytest.Item):
 def pytest_runtest_setup(item: pytest.Item):
     """Measure coverage in the package's own tests alone: it makes rendering and building twice as slow."""
     cover = getattr(item.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
-    measured = item.path.parent in item.config.getini("package") and not item.get_closest_marker("engine")
+    unit = {item.path, item.path.parent}.intersection(item.config.getini("package"))
+    measured = bool(unit) and not item.get_closest_marker("engine")
     if cover and cover.started != measured:
         (cover.resume if measured else cover.pause)()
     return (yield)
