@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ import pytest
 from tests.harness import container
 from tests.harness.variants import Variant
 
-FOLDER = Path(__file__).resolve().parents[2] / "reports"
+FOLDER = "reports"
 HEAD = ("variant", "tests", "failed", "seconds", "image", "dev image")
 NONE = "(no variant)"
 
@@ -170,11 +169,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     cells, covered = lines(rows, container.sizes), coverage(terminalreporter.config)
     table = markdown(cells) + (f"\n{covered}\n" if covered else "")
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "summary.md").write_text(table)
-    (FOLDER / "summary.html").write_text(page(cells, covered))
+    folder = terminalreporter.config.rootpath / FOLDER
+    folder.mkdir(exist_ok=True)
+    (folder / "summary.md").write_text(table)
+    (folder / "summary.html").write_text(page(cells, covered))
     processes = terminalreporter.config.getoption("numprocesses", 0) or 1
-    (FOLDER / "summary.json").write_text(json.dumps(figures(processes), indent=1) + "\n")
+    (folder / "summary.json").write_text(json.dumps(figures(processes), indent=1) + "\n")
     if os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(os.environ["GITHUB_STEP_SUMMARY"], "a") as file:
             file.write(table + "\n")
@@ -186,4 +186,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("  " + line[0].ljust(24) + "".join(word.rjust(12) for word in line[1:]))
     if covered:
         terminalreporter.write_line(f"  {covered}")
-    terminalreporter.write_line(f"  also as {FOLDER.name}/summary.md and summary.html")
+    terminalreporter.write_line(f"  also as {FOLDER}/summary.md and summary.html")

@@ -234,7 +234,9 @@ def test_a_lock_that_cannot_be_made_says_why_on_the_screen_and_one_that_can_says
     code, screen = on_terminal(project, "env-update")
     message = screen[NAMED.search(screen).end() :]
     assert code == 2 and message.startswith("\n\nERROR: Poetry could not lock pyproject.toml"), screen
-    assert "no-such-distribution-anywhere" in message and f"then run `make env-update`.\n\n{MORE}{THEN}make: ***" in message, message
+    assert "no-such-distribution-anywhere" in message and f"then run `make env-update`.\n\n{MORE}{THEN}make: ***" in message, (
+        message
+    )
     assert "did not complete" not in screen and "--mount" not in screen
     # the negative control
     edit(project, "pyproject.toml", '"no-such-distribution-anywhere"', '"six"')

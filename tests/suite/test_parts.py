@@ -185,7 +185,7 @@ def test_the_summary_says_how_much_of_the_package_ran(tmp_path, monkeypatch, opt
     (tmp_path / "test_errors.py").write_text("from couplet import errors\n\ndef test_it():\n    errors.UserError('no')\n")
     monkeypatch.setenv("COVERAGE_FILE", str(tmp_path / "coverage"))
     monkeypatch.setenv("PYTHONPATH", "template/.couplet")
-    words = ["-p", "tests.harness.summary", "-p", "no:cacheprovider", *options, str(tmp_path)]
+    words = ["-p", "tests.harness.summary", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", *options, str(tmp_path)]
     run = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", *words]
     done = subprocess.run(run, cwd=template.REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -193,7 +193,7 @@ def test_the_summary_says_how_much_of_the_package_ran(tmp_path, monkeypatch, opt
     assert (said is not None) == bool(options), done.stdout
     assert not said or int(said[1]) < 100, "most of the package was not even imported"
     line = "\ncoverage of the package"
-    assert (line in (summary.FOLDER / "summary.md").read_text()) == bool(options)
+    assert (line in (tmp_path / summary.FOLDER / "summary.md").read_text()) == bool(options)
 
 
 # --- several processes -----------------------------------------------------------------------------
