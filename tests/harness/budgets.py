@@ -11,7 +11,7 @@ LIMITS = {
     "lines": 900,
     "Dockerfile": 130,
     "Makefile": 70,
-    "Python": 6755,
+    "Python": 6753,
     "shell": 687,
     "pins": 250,
 }

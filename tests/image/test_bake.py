@@ -153,10 +153,7 @@ def second(sources):
         there = dict(engine.environment)
         if sources == "mirror":
             there["REGISTRY"] = address
-            for base in BASES:
-                docker("tag", base, f"{address}/{base}")
-                docker("push", "--quiet", f"{address}/{base}")
-                docker("image", "rm", f"{address}/{base}")
+            registry.hold(address, *BASES)
         yield engine, address, there
 
 

@@ -10,7 +10,7 @@ from secrets import token_hex
 
 import pytest
 
-from tests.harness import builder, container, registry, template
+from tests.harness import builder, registry, template
 from tests.inspect.test_make_audit import locked_by_poetry_alone  # noqa: F401
 from tests.mirror import images
 
@@ -35,9 +35,7 @@ def test_the_record_names_bases_arguments_and_steps_and_no_secret(locked_by_poet
     running, address = second
     project, password = copy_of(locked_by_poetry_alone), f"pw{token_hex(8)}"
     base = images.python_image(project.minor)
-    container.docker("tag", base, f"{address}/{base}")
-    container.docker("push", "--quiet", f"{address}/{base}")
-    container.docker("image", "rm", f"{address}/{base}")
+    registry.hold(address, base)
     (tmp_path / "netrc").write_text(f"machine nobody.example.com login ada password {password}\n")
     environment = {**os.environ, **running.environment, "REGISTRY": address, "NETRC": str(tmp_path / "netrc")}
     project.make("pin-images", REGISTRY=address)

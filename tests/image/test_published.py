@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -120,16 +119,6 @@ def second(sources):
         yield engine.environment, address
 
 
-@contextlib.contextmanager
-def base_images(address: str, *names: str) -> Iterator[None]:
-    """Base images of this engine's in a registry, for another engine."""
-    for name in names:
-        docker("tag", name, f"{address}/{name}")
-        docker("push", "--quiet", f"{address}/{name}")
-        docker("image", "rm", f"{address}/{name}")
-    yield
-
-
 def inspected(reference: str, what: str) -> dict:
     return json.loads(docker("buildx", "imagetools", "inspect", "--format", f"{{{{json .{what}}}}}", reference).stdout)
 
@@ -140,8 +129,8 @@ def test_sbom_and_provenance_are_attached_to_the_image_that_was_built(kind, requ
     there, address = second
     there = {**there, "REGISTRY": address}
     repository = f"{address}/group/{project.images}"
-    with base_images(address, *(BASES if kind == "conda-poetry" else [images.python_image(project.minor)])):
-        shown = project.make("publish", **there, TO=repository.title(), TAGS="1.2 latest").output
+    registry.hold(address, *(BASES if kind == "conda-poetry" else [images.python_image(project.minor)]))
+    shown = project.make("publish", **there, TO=repository.title(), TAGS="1.2 latest").output
     reference = (project.path / "report/published.txt").read_text().strip()
     assert shown.rstrip().endswith(reference) and reference.startswith(f"{repository}@sha256:")
     assert tags(address, f"group/{project.images}") == ["1.2", "couplet", "latest"]

@@ -22,8 +22,6 @@ PAGES = {
     "couplet.install.cuda": "guide.md#gpus",
     "couplet.install": "guide.md#a-build-that-fails",
     "couplet.image": "guide.md#the-environment",
-    "couplet.inspect.licences": "supply-chain.md#denied-licences",
-    "couplet.inspect.osv": "supply-chain.md#known-vulnerabilities",
     "couplet.inspect.audit": "supply-chain.md#known-vulnerabilities",
     "couplet.inspect.image": "supply-chain.md#is-that-the-image",
     "couplet.inspect.report": "guide.md#make-targets",
