@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import copier
@@ -240,7 +242,13 @@ def test_every_choice_has_a_row_in_the_table_of_flips():
         assert listed == set(choices.values() if isinstance(choices, dict) else choices), name
 
 
-@pytest.mark.parametrize("question", FLIPS)
+CHAINS = ("environment", "profile", "app")
+"""The questions that most files hang on: the others' chains are long work for the night."""
+
+
+@pytest.mark.parametrize(
+    "question", [pytest.param(question, marks=() if question in CHAINS else pytest.mark.soak) for question in FLIPS]
+)
 def test_an_answer_can_be_changed_to_every_other_and_back(history, begun, fresh, question):
     """From the made-up release, and then at the same version; each moves exactly its files."""
     answers = rows(MADE_UP, history)["default"]
@@ -327,18 +335,35 @@ def asked(version: str) -> dict[str, dict]:
     return template.questions(template.REPOSITORY, template.releases().get(version))
 
 
-NEWEST = list(template.releases())[-1]
-FLIPPED = [
+def flipped() -> Iterator[tuple[str, str, int]]:
+    """Each answer of each question once, and each release in turn: (release, question, which of the other answers)."""
+    turn = itertools.cycle(reversed(RELEASES))
+    for question in [*FLIPS, "package_name"]:
+        known = [version for version in RELEASES if question in asked(version)]
+        for number in range(len(FLIPS.get(question, "ab")) - 1):
+            yield next(version for version in turn if version in known), question, number
+
+
+EVERY_FLIP = [
     (version, question, number)
     for version in RELEASES
     for question in [*FLIPS, "package_name"]
     if question in asked(version)
-    for number in range(len(FLIPS.get(question, "ab")) - 1 if version == NEWEST else 1)
+    for number in range(len(FLIPS.get(question, "ab")) - 1)
 ]
-"""Release, question, and which of the other answers: of the newest release each, of the others one."""
+BY_DAY = set(flipped())
 
 
-@pytest.mark.parametrize(("version", "question", "number"), FLIPPED)
+def test_by_day_every_answer_is_flipped_and_every_release_and_question_has_its_turn():
+    """What is left to the night are the other pairs of a release and an answer."""
+    assert {(question, number) for _, question, number in BY_DAY} == {(question, number) for _, question, number in EVERY_FLIP}
+    assert {version for version, _, _ in BY_DAY} == set(RELEASES)
+
+
+@pytest.mark.parametrize(
+    ("version", "question", "number"),
+    [pytest.param(*flip, marks=() if flip in BY_DAY else pytest.mark.soak) for flip in EVERY_FLIP],
+)
 def test_a_flipped_answer_moves_exactly_its_files_and_deletes_no_edit_unsaid(history, begun, fresh, version, question, number):
     """With another answer at the update; every second file is edited, so that what is named without an edit is seen too."""
     answers = rows(version, history)["default"]
