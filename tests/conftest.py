@@ -25,6 +25,7 @@ scratch.use()
 template.remember_what_is_compiled()
 template.read_yaml_with_libyaml()
 template.leave_modes_to_git()
+template.gather_answers_once()
 template.clone_once()
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -48,7 +49,9 @@ ROWS = {
     "with_conda": lambda row: row.build and row.suite == "whole" and row.conda,
     "without_conda": lambda row: row.build and row.suite == "whole" and not row.conda,
     "with_kernel": lambda row: row.build and row.suite == "whole" and row.answers.get("kernel", True),
-    "without_kernel": lambda row: row.build and row.suite == "whole" and not row.answers.get("kernel", True),
+    # the whole ones, and what has other answers and is looked into where those count
+    "every_built": lambda row: row.build and row.suite in ("whole", "smoke"),
+    "without_kernel": lambda row: row.build and row.suite == "smoke" and not row.answers.get("kernel", True),
     # what tests/apps/test_apps.py runs on: all apps, those that listen, those with `make serve`, and each by its name
     "with_app": lambda row: row.build and row.suite == "app",
     "served": lambda row: row.build and row.suite == "app" and row.answers["app"] != "script",
@@ -57,6 +60,7 @@ ROWS = {
         name: lambda row, name=name: row.build and row.suite == "app" and row.answers["app"] == name
         for name in ("script", "flask", "streamlit", "jupyterlab")
     },
+    "dask": lambda row: row.build and row.suite == "dask",
 }
 """Which rows of tests/variants.toml a test runs on, by the name of the fixture that it asks for."""
 
@@ -199,13 +203,13 @@ def variant_of_the_table(request: pytest.FixtureRequest, build) -> Project:
     return build(request.param)
 
 
-built, with_conda, without_conda, with_kernel, without_kernel = (
+built, every_built, with_conda, without_conda, with_kernel, without_kernel = (
     pytest.fixture(variant_of_the_table, scope="session", name=name)
-    for name in ("built", "with_conda", "without_conda", "with_kernel", "without_kernel")
+    for name in ("built", "every_built", "with_conda", "without_conda", "with_kernel", "without_kernel")
 )
-with_app, served, with_serve, script, flask, streamlit, jupyterlab = (
+with_app, served, with_serve, script, flask, streamlit, jupyterlab, dask = (
     pytest.fixture(variant_of_the_table, scope="session", name=name)
-    for name in ("with_app", "served", "with_serve", "script", "flask", "streamlit", "jupyterlab")
+    for name in ("with_app", "served", "with_serve", "script", "flask", "streamlit", "jupyterlab", "dask")
 )
 
 

@@ -35,6 +35,7 @@ NO_WAY_OUT = tuple(
     for word in ("--env", f"{name}=http://127.0.0.1:9")
 )
 """Proxies that nothing listens at: who asks one of them gets no answer."""
+IPV6 = ("--sysctl", "net.ipv6.conf.all.disable_ipv6=0")
 
 
 def app_of(project: Project) -> str:
@@ -125,8 +126,11 @@ def test_the_projects_tests_pass_and_see_a_broken_app(with_app, copy_of):
     file = project.path / "src" / project.package / name
     assert file.read_text().count(right) == 1
     file.write_text(file.read_text().replace(right, wrong))
-    shown = project.make("test", fails=True).output
-    assert re.search(r"FAILED tests/test_app\.py", shown) and "FAILED tests/test_analysis.py" not in shown
+    # what `make test` runs; the dev image, which has the folder's code, would be the same but for this file
+    words = [".couplet/host/docker-run.sh", with_app.dev, "pytest"]
+    done = subprocess.run(words, cwd=project.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    shown = done.stdout
+    assert done.returncode and re.search(r"FAILED tests/test_app\.py", shown) and "FAILED tests/test_analysis.py" not in shown
 
 
 # --- served ------------------------------------------------------------------------------------------
@@ -146,18 +150,29 @@ def test_a_script_listens_nowhere(script):
     assert "health" not in (script.path / "Dockerfile").read_text() and "ports" not in (script.path / "compose.yaml").read_text()
 
 
-@pytest.mark.parametrize("user", ["1000:1000", "12345:6789"])
-def test_it_is_healthy_locked_down_behind_proxies_as_anyone(served, user):
-    app = app_of(served)
-    with serving(served.runtime, *LOCKED_DOWN, *NO_WAY_OUT, "--user", user, port=PORTS[app]) as (name, address):
-        assert answer(address + HEALTH[app])
-        # more than once: a health check that Docker is just starting is runc's own process for a moment, and root's
-        owners = [docker("exec", name, "python", "-c", OWNERS).stdout.split() for _ in range(3)]
-        assert [user.split(":")[0]] in owners
-        # the negative control: a check that heeds the proxies would say that a healthy app is not
-        code = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORTS[app]}{HEALTH[app]}')"
-        heeding = docker("exec", name, "python", "-c", code, check=False)
-        assert heeding.code and "Connection refused" in heeding.output
+@pytest.fixture(scope="module")
+def server(served) -> Iterator[tuple[str, str]]:
+    """A container of each app, locked down, with proxies that nobody answers at, and IPv6: (container, address)."""
+    with serving(served.runtime, *LOCKED_DOWN, *NO_WAY_OUT, *IPV6, port=PORTS[app_of(served)]) as found:
+        yield found
+
+
+def users_in(name: str) -> list[list[str]]:
+    """Return which users have processes in a container.
+
+    More than once: a health check that Docker is just starting is runc's own process for a moment, and root's.
+    """
+    return [docker("exec", name, "python", "-c", OWNERS).stdout.split() for _ in range(3)]
+
+
+def test_it_is_healthy_locked_down_behind_proxies(served, server):
+    app, (name, address) = app_of(served), server
+    assert answer(address + HEALTH[app])
+    assert ["1000"] in users_in(name)
+    # the negative control: a check that heeds the proxies would say that a healthy app is not
+    code = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORTS[app]}{HEALTH[app]}')"
+    heeding = docker("exec", name, "python", "-c", code, check=False)
+    assert heeding.code and "Connection refused" in heeding.output
 
 
 OWNERS = """
@@ -166,9 +181,10 @@ print(*{os.stat(f'/proc/{pid}').st_uid for pid in os.listdir('/proc') if pid.isd
 """
 
 
-def test_it_is_unhealthy_when_it_hangs_and_healthy_again_when_it_goes_on(served):
+def test_it_is_unhealthy_when_it_hangs_and_healthy_again_when_it_goes_on(flask):
+    """One app for all: who asks is the same program. What it says of an app that hangs: tests/image/test_health.py."""
     options = ("--health-start-period", "1s", "--health-retries", "2")
-    with serving(served.runtime, *options, port=PORTS[app_of(served)]) as (name, _):
+    with serving(flask.runtime, *options, port=8000) as (name, _):
         # everything but the first process: the app is there, its port listens, and nothing answers
         docker("exec", name, "/bin/dash", "-c", "kill -STOP -1")
         # a check that was at work is stopped too, and Docker takes 15 seconds to end that one: 5, and 10 from SIGTERM to SIGKILL
@@ -178,12 +194,17 @@ def test_it_is_unhealthy_when_it_hangs_and_healthy_again_when_it_goes_on(served)
         assert health(name) == "healthy"
 
 
-def test_the_port_moves_with_its_check(served):
-    with serving(served.runtime, "--env", "PORT=9123", port=9123) as (name, address):
+def test_anyone_at_another_port_gets_a_healthy_app_that_stops_in_good_order(served):
+    options = ("--env", "PORT=9123", "--user", "12345:6789", *LOCKED_DOWN, *NO_WAY_OUT)
+    with serving(served.runtime, *options, port=9123) as (name, address):
         assert answer(address + HEALTH[app_of(served)])
-        # the negative control: nothing is left at the usual one
+        assert ["12345"] in users_in(name)
+        # the negative control: nothing is left at the usual port
         shown = docker("exec", "--env", "PORT=", name, "health", str(PORTS[app_of(served)]), "/", check=False)
         assert shown.code == 1 and "refused" in shown.output
+        # after ten seconds Docker kills, and the exit code is 137
+        docker("stop", name)
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", name).stdout.strip() == "0", docker("logs", name).output
 
 
 IPV4_ALONE = {
@@ -194,33 +215,23 @@ IPV4_ALONE = {
 """What makes an app listen on IPv4 alone: options of `docker run`, and a command."""
 
 
-def test_it_listens_on_ipv6_too(served):
+def test_it_listens_on_ipv6_too(served, server):
     """For clusters that have nothing else. Without IPv6, as Docker's networks are, the other tests run."""
     port = PORTS[app_of(served)]
-    ipv6 = ("--sysctl", "net.ipv6.conf.all.disable_ipv6=0")
     ask = ("python", "-c", f"import socket; socket.create_connection(('::1', {port}))")
-    with serving(served.runtime, *ipv6, port=port) as (name, _):
-        docker("exec", name, *ask)
+    docker("exec", server[0], *ask)
     # the negative control
     options, command = IPV4_ALONE[app_of(served)]
-    with serving(served.runtime, *ipv6, *options, port=port, command=command) as (name, _):
+    with serving(served.runtime, *IPV6, *options, port=port, command=command) as (name, _):
         assert "refused" in docker("exec", name, *ask, check=False).output
 
 
-def test_a_health_that_is_not_200_is_none(served):
-    with serving(served.runtime, port=PORTS[app_of(served)]) as (name, _):
-        port = str(PORTS[app_of(served)])
-        assert docker("exec", name, "health", port, HEALTH[app_of(served)]).output == ""
-        if app_of(served) == "flask":
-            shown = docker("exec", name, "health", port, "/no-such-page", check=False)
-            assert (shown.code, shown.output) == (1, "/no-such-page answers 404\n")
-
-
-def test_docker_stop_ends_it_in_good_order(served):
-    with serving(served.runtime, port=PORTS[app_of(served)]) as (name, _):
-        # after ten seconds Docker kills, and the exit code is 137
-        docker("stop", name)
-        assert docker("inspect", "--format", "{{.State.ExitCode}}", name).stdout.strip() == "0", docker("logs", name).output
+def test_a_health_that_is_not_200_is_none(served, server):
+    app, (name, _) = app_of(served), server
+    assert docker("exec", name, "health", str(PORTS[app]), HEALTH[app]).output == ""
+    if app == "flask":
+        shown = docker("exec", name, "health", str(PORTS[app]), "/no-such-page", check=False)
+        assert (shown.code, shown.output) == (1, "/no-such-page answers 404\n")
 
 
 def making(project: Project, *words: str) -> Session:
@@ -247,8 +258,11 @@ def test_make_smoke_tries_and_says(served, copy_of):
     shown = served.make("smoke").output
     assert f"{served.runtime} is healthy." in shown
     assert docker("ps", "--quiet", "--filter", f"ancestor={served.runtime}").stdout == ""
-    # the negative control: an app that cannot start
-    project = copy_of(served)
+
+
+def test_make_smoke_fails_with_an_app_that_cannot_start(flask, copy_of):
+    """The negative control."""
+    project = copy_of(flask)
     file = project.path / "src" / project.package / "serve.py"
     file.write_text("raise SystemExit('out of order')\n")
     shown = project.make("smoke", fails=True).output

@@ -21,7 +21,7 @@ from tests.harness import browser, hpc, ports
 from tests.harness.container import docker
 from tests.harness.hpc import Node
 from tests.harness.project import Done, Project
-from tests.harness.variants import Variant, variants
+from tests.harness.variants import Variant
 
 WORKERS = 3
 MEMORY = "700m"
@@ -74,9 +74,9 @@ def name_of(project: Project) -> str:
 
 
 @pytest.fixture(scope="session")
-def project(build, tmp_path_factory) -> Project:
+def project(dask, tmp_path_factory) -> Project:
     """The variant, built, with a data set in partitions in its folder."""
-    made = build(next(row for row in variants() if row.name == "dask"))
+    made = dask
     path = tmp_path_factory.mktemp("dask-data") / "project"
     shutil.copytree(made.path, path, symlinks=True)
     numbers = random.Random(77)
@@ -284,10 +284,11 @@ def test_a_taken_port_is_said(project, cluster):
 @pytest.fixture(scope="module")
 def by_poetry(build) -> Project:
     """The same without conda."""
-    answers = {"project_name": "Star Count", "environment": "poetry", "cluster": "dask", "kernel": False, "hosting": "hpc"}
+    answers = {"project_name": "Star Count", "environment": "poetry", "cluster": "dask", "kernel": False}
     return build(Variant("dask-poetry", "a Dask cluster without conda", answers, build=True))
 
 
+@pytest.mark.soak
 def test_without_conda_the_cluster_is_the_same(by_poetry):
     """Dask from PyPI, in a virtual environment; the dashboard's own page needs bokeh."""
     made = by_poetry
@@ -409,16 +410,3 @@ def test_the_same_code_computes_in_jobs_that_somebody_submits(node, jobs):
 def test_where_there_is_sbatch_nobody_has_to_submit(node, jobs):
     shown = computing(node, f"--bind={node.work}/slurm:/mnt/0", "--set-env=PATH=/mnt/0:$PATH", submitted="slurm/jobs/*")
     assert "outside" not in shown and "computed by 1 workers of tcp://127.0.0.1:" in shown
-
-
-def test_without_conda_the_image_is_active_without_docker(by_poetry):
-    by_poetry.make("hpc")
-    look = "import os, sys; print(sys.prefix, os.environ.get('VIRTUAL_ENV'))"
-    with hpc.node(by_poetry) as node:
-        line = node.line("ch-run")
-        assert node.run(*line, "python", "-c", look).stdout.split() == [by_poetry.prefix, by_poetry.prefix]
-        assert node.run(*line, "bash", "-lc", 'echo "$VIRTUAL_ENV"').stdout == f"{by_poetry.prefix}\n"
-        assert node.run(*line, "python", "-m", "star_count.slurm", "--help").code == 0
-        # the negative control: the image's Python, without its variables
-        without = [word for word in line if word != "--set-env"]
-        assert node.run(*without, "python", "-c", look).stdout.split() == ["/usr/local", "None"]

@@ -18,7 +18,6 @@ from tests.apps.test_apps import PORTS, answer, app_of, serving
 from tests.harness import kubernetes
 from tests.harness.container import derived, docker, running
 from tests.harness.project import Project
-from tests.harness.variants import variants
 
 TO = "registry.example.com/Group/ice"
 CONTAINER = ("containers", 0, "securityContext")
@@ -243,8 +242,8 @@ def asked(name: str, probe: dict, ports: list[dict]) -> bool:
     return docker("exec", name, "python", "-c", code, check=False).code == 0
 
 
-def test_a_dask_cluster_computes_under_the_settings_of_its_pods(build):
-    project = build(next(row for row in variants() if row.name == "dask"))
+def test_a_dask_cluster_computes_under_the_settings_of_its_pods(dask):
+    project = dask
     document = of(project, "DaskCluster")
     job = pod_of(project, "Job")
     with dask_cluster(project, document) as (network, names):

@@ -49,9 +49,9 @@ def typed(command: list[str], lines: list[str], *, until: str, cwd=None, seconds
     return text
 
 
-def test_docker_run_is_active(built):
-    assert checks.active(built.runtime, built) == []
-    assert checks.active(built.dev, built) == []
+def test_docker_run_is_active(every_built):
+    assert checks.active(every_built.runtime, every_built) == []
+    assert checks.active(every_built.dev, every_built) == []
 
 
 def test_a_removed_activation_is_seen(built):
@@ -78,16 +78,19 @@ def test_the_projects_program_can_be_called(built):
 ASK = "python -c \"import os, sys; print(sys.prefix, os.environ.get('{variable}'))\""
 
 
-@pytest.mark.parametrize("shell", ["bash -c", "bash -lc", "bash -ic", "sh -c"])
-def test_shells_are_active(built, shell):
-    expected = f"{built.prefix} {built.prefix}"
-    ask = ASK.format(variable=built.variable)
-    with running(built.runtime) as host:
-        shown = container.docker("exec", host.backend.name, *shell.split(), ask).output
-        assert expected in shown
-        if built.conda:
-            without = container.docker("exec", "--env", "NO_ACTIVATE=1", host.backend.name, *shell.split(), ask).output
-            assert f"{built.prefix} None" in without, "NO_ACTIVATE=1 opts out of activation, and PATH still finds Python"
+SHELLS = ("bash -c", "bash -lc", "bash -ic", "sh -c")
+
+
+def test_shells_are_active(every_built):
+    """NO_ACTIVATE=1 opts out, and PATH still finds Python."""
+    active, without = f"{every_built.prefix} {every_built.prefix}", f"{every_built.prefix} None"
+    ask = ASK.format(variable=every_built.variable)
+    with running(every_built.runtime) as host:
+        for shell in SHELLS:
+            assert active in container.docker("exec", host.backend.name, *shell.split(), ask).output, shell
+            if every_built.conda:
+                out = container.docker("exec", "--env", "NO_ACTIVATE=1", host.backend.name, *shell.split(), ask).output
+                assert without in out, shell
 
 
 def test_docker_exec_is_active(built):

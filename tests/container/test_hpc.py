@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,3 +180,16 @@ def test_variables_reach_the_image_as_they_are(node, scripted):
     told = (node.folder / "ch/environment").read_text().splitlines()
     assert told[3:] == found and "PYTHONNOUSERSITE=1" in told[:3]
     assert (node.folder / "etc/resolv.conf").is_file() and Path(node.folder / "mnt/9").is_dir()
+
+
+def test_without_conda_the_image_is_active_without_docker(without_conda):
+    without_conda.make("hpc")
+    look = "import os, sys; print(sys.prefix, os.environ.get('VIRTUAL_ENV'))"
+    with hpc.node(without_conda) as node:
+        line = node.line("ch-run")
+        assert node.run(*line, "python", "-c", look).stdout.split() == [without_conda.prefix, without_conda.prefix]
+        assert node.run(*line, "bash", "-lc", 'echo "$VIRTUAL_ENV"').stdout == f"{without_conda.prefix}\n"
+        # the negative control: the image's Python, without its variables
+        without = [word for word in line if word != "--set-env"]
+        assert node.run(*without, "python", "-c", look).stdout.split() == ["/usr/local", "None"]
+    shutil.rmtree(without_conda.path / "build")

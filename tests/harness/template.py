@@ -94,6 +94,27 @@ def leave_modes_to_git() -> None:
     worker._sync_git_index_executable_bit = lambda self, path, mode: None
 
 
+def gather_answers_once() -> None:
+    """Have Copier put the answers together once a render, and not twice for each part of each path: they stay what they are.
+
+    A third of the time that a render takes.
+    """
+    worker = copier._main.Worker
+    render, gather, path = worker._render_template, worker._render_context, worker.answers_relpath.fget
+    found: dict[int, tuple[Path, dict[str, Any]]] = {}
+
+    def render_with(self) -> None:
+        found[id(self)] = path(self), gather(self)
+        try:
+            render(self)
+        finally:
+            del found[id(self)]
+
+    worker._render_template = render_with
+    worker._render_context = lambda self: dict(found[id(self)][1]) if id(self) in found else gather(self)
+    worker.answers_relpath = property(lambda self: found[id(self)][0] if id(self) in found else path(self))
+
+
 def clone_once() -> None:
     """Have Copier clone a tag or a commit of a template once in this process, and link the clone's files after that.
 
@@ -120,12 +141,20 @@ def releases() -> dict[str, str]:
 
 
 def snapshot(folder: Path) -> Path:
-    """Make a git repository in `folder` of this one's history, its releases tagged, and, on top, its working tree.
+    """Make a git repository in `folder`: `first_snapshot`, which is made once in this process, copied. Returns `folder`."""
+    return shutil.copytree(Path(first_snapshot().name, "couplet"), folder, symlinks=True)
+
+
+@functools.cache
+def first_snapshot() -> tempfile.TemporaryDirectory:
+    """Make a git repository of this one's history, its releases tagged, and, on top, its working tree.
 
     Copier is never pointed at the live checkout: with uncommitted changes it would name a commit that
     does not exist, and no project could be updated from there. Tags are made of the table of releases alone, so
     that a clone without tags gives the same result.
     """
+    place = tempfile.TemporaryDirectory(prefix="couplet-snapshot-")
+    folder = Path(place.name, "couplet")
     git(REPOSITORY, "clone", "--quiet", "--no-hardlinks", "--no-tags", str(REPOSITORY), str(folder))
     for tag, commit in releases().items():
         git(folder, "tag", tag, commit)
@@ -142,7 +171,7 @@ def snapshot(folder: Path) -> Path:
     git(folder, "tag", TAG)
     # as a clone from a host is: Copier clones it several times an update, and removing 256 folders of objects takes seconds
     git(folder, "gc", "--quiet", "--prune=now")
-    return folder
+    return place
 
 
 def files_of(repository: Path, folder: Path) -> list[Path]:

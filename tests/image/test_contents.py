@@ -153,10 +153,10 @@ def unneeded(image: str) -> list[str]:
     return container.run(image, "/bin/sh", "-c", LOOK, options=("--user", "0", "--entrypoint", "")).splitlines()
 
 
-def test_nothing_unneeded_is_in_the_image(built):
+def test_nothing_unneeded_is_in_the_image(every_built):
     # what the base of a project without conda brings is the base's
-    base = [] if built.conda else unneeded(f"python:{built.minor}-slim-bookworm")
-    assert [line for line in unneeded(built.runtime) if line not in base] == []
+    base = [] if every_built.conda else unneeded(f"python:{every_built.minor}-slim-bookworm")
+    assert [line for line in unneeded(every_built.runtime) if line not in base] == []
 
 
 def test_something_unneeded_is_seen(built):

@@ -29,15 +29,13 @@ def dev(built):
         yield host
 
 
-def test_condas_lock_is_installed_exactly(with_conda):
-    for image in (with_conda.runtime, with_conda.dev):
-        with running(image) as host:
-            assert checks.conda_lock(host, with_conda) == []
-
-
-def test_poetrys_lock_is_installed_exactly(built, runtime, dev):
-    assert checks.poetry_lock(runtime, built, {"main"}) == []
-    assert checks.poetry_lock(dev, built, {"main", "dev"}) == []
+def test_the_locks_are_installed_exactly_and_runtime_holds_nothing_of_dev(every_built):
+    """Neither conda nor Poetry nor the dev group."""
+    with running(every_built.runtime) as runtime, running(every_built.dev) as dev:
+        for host, groups in ((runtime, {"main"}), (dev, {"main", "dev"})):
+            assert every_built.conda is False or checks.conda_lock(host, every_built) == []
+            assert checks.poetry_lock(host, every_built, groups) == []
+        assert checks.runtime_contents(runtime, every_built) == []
 
 
 def test_a_version_changed_in_the_image_is_seen(built):
@@ -55,10 +53,6 @@ def test_a_package_of_condas_that_is_gone_from_the_image_is_seen(with_conda):
         assert [line for line in checks.conda_lock(host, with_conda) if line.startswith("numpy: ")]
 
 
-def test_runtime_holds_neither_conda_nor_poetry_nor_the_dev_group(built, runtime):
-    assert checks.runtime_contents(runtime, built) == []
-
-
 def test_dev_holds_all_three(built, dev):
     """The negative control: the same check on the image that has them finds them."""
     found = checks.runtime_contents(dev, built)
@@ -71,8 +65,8 @@ def test_dev_holds_all_three(built, dev):
         assert expected in found
 
 
-def test_the_projects_tests_pass_in_dev(built):
-    shown = built.make("test").output
+def test_the_projects_tests_pass_in_dev(every_built):
+    shown = every_built.make("test").output
     assert "3 passed" in shown
 
 

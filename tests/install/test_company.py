@@ -98,7 +98,11 @@ FETCHING = "tools,poetry,conda-env,poetry-packages"
 TASKS = ("--file", ".couplet/tasks.Dockerfile")
 
 
-@pytest.mark.parametrize("way", ["in the addresses", "in .netrc", "by a token, and by channel"])
+@pytest.mark.parametrize(
+    # .netrc is how every fault of tests/install/test_faults.py is met
+    "way",
+    ["in the addresses", pytest.param("in .netrc", marks=pytest.mark.soak), "by a token, and by channel"],
+)
 def test_the_password_gets_there_and_leaves_no_trace(project, small, company, tmp_path, way, record_property):
     environment = home(tmp_path / "home", written(way, company), company)
     if way == "in the addresses":

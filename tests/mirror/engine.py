@@ -49,14 +49,18 @@ SETTINGS = {"builder": {"gc": {"enabled": True, "defaultKeepStorage": "30GB"}}}
 """The private engine's daemon.json: what a builder keeps has a bound, or it grows with each run (a run of all tests leaves 20 GB)."""
 
 ROOM = 25 << 30
-"""Bytes of disk that a run of all tests is happy with; where there are fewer, the private engine gives its build cache up."""
+"""Bytes of disk that a run of all tests is happy with; where there are fewer, the private engine gives build cache up."""
 LEAST = 5 << 30
 """Bytes of disk without which nothing is begun: the default project's images, locks and cache are some three GB."""
 
+LABEL = "label=org.couplet.poetry-lock.sha256"
+"""What images of projects have."""
 START_SECONDS = 60
 STOP_SECONDS = 30
-PRUNE_SECONDS = 180
-"""What a cache of 30 GB takes to delete, three times over. Beside builds that use the cache, the engine has been seen to wait for them."""
+PRUNE_SECONDS = 900
+"""What a cache of 30 GB takes to delete on a slow disk, twice over. Beside builds that use the cache, the engine has been seen to
+wait for them. An engine whose client goes away in the middle has lost layers (`layer does not exist`), so this is a last resort.
+"""
 
 
 class EngineError(RuntimeError):
@@ -120,7 +124,8 @@ def session(progress: Progress = print) -> Iterator[Engine]:
 
 
 def make_room(engine: Engine, progress: Progress, wanted: int = ROOM, least: int = LEAST) -> None:
-    """Where the private engine's disk is short of `wanted` bytes, delete its unused build cache and nameless images.
+    """Where the private engine's disk is short of `wanted` bytes, delete images that nobody will miss and as much build
+    cache, what is used least first.
 
     An engine that is not ours is left alone.  Raises EngineError where the disk is then still short of `least` bytes: what begins
     now would break off anywhere.
@@ -134,10 +139,14 @@ def make_room(engine: Engine, progress: Progress, wanted: int = ROOM, least: int
         # another process may just have made room
         if (free := shutil.disk_usage(data).free) >= wanted:
             return
-        with cache.step(f"{free / 1e9:.1f} GB left on the disk of {data}: deleting the private engine's build cache", progress):
+        with cache.step(f"{free / 1e9:.1f} GB left on the disk of {data}: deleting build cache of the private engine", progress):
             docker(engine, "image", "prune", "--force")
+            # of runs that were broken off, with their names
+            docker(engine, "image", "prune", "--force", "--all", "--filter", LABEL, "--filter", "until=6h")
+            # an older client has no such option, and deletes all
+            some = ("--min-free-space", str(wanted)) if "--min-free-space" in docker(engine, "builder", "prune", "--help") else ()
             try:
-                docker(engine, "builder", "prune", "--force", "--all", timeout=PRUNE_SECONDS)
+                docker(engine, "builder", "prune", "--force", "--all", *some, timeout=PRUNE_SECONDS)
             except subprocess.TimeoutExpired:
                 progress("builds of another run use the build cache: what they use stays")
     if (free := shutil.disk_usage(data).free) < least:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -50,6 +52,29 @@ def source(tmp_path_factory) -> Path:
     return template.snapshot(tmp_path_factory.mktemp("template") / "couplet")
 
 
+@pytest.fixture(scope="module")
+def first_adoption(source, tmp_path_factory):
+    """A function that adopts a likeness as it is, once: (the repository, what was printed)."""
+
+    @functools.cache
+    def make(name: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
+        folder = adopting.begin(tmp_path_factory.mktemp("adopted") / name, name)
+        return folder, adopting.adopt(folder, source)
+
+    return make
+
+
+@pytest.fixture
+def adopted(first_adoption, tmp_path):
+    """A function that copies such a repository, for a test to look at and go on with."""
+
+    def make(name: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
+        folder, done = first_adoption(name)
+        return shutil.copytree(folder, tmp_path / name, symlinks=True), done
+
+    return make
+
+
 @pytest.fixture
 def theirs(tmp_path) -> Path:
     """The repository as it was before."""
@@ -73,9 +98,8 @@ def state(folder: Path) -> tuple:
 
 
 @EVERY
-def test_nothing_is_lost_and_nothing_dangles(name, tmp_path, source):
-    folder = adopting.begin(tmp_path / name, name)
-    done = adopting.adopt(folder, source)
+def test_nothing_is_lost_and_nothing_dangles(name, tmp_path, adopted):
+    folder, done = adopted(name)
     assert done.returncode == 3, done.stdout + done.stderr
     assert adopting.missing(folder, name, done.stdout) == []
     assert adopting.dangling(folder) == []
@@ -97,9 +121,8 @@ def test_nothing_is_lost_and_nothing_dangles(name, tmp_path, source):
 
 
 @EVERY
-def test_the_code_keeps_its_history(name, tmp_path, source):
-    folder = adopting.begin(tmp_path / name, name)
-    adopting.adopt(folder, source)
+def test_the_code_keeps_its_history(name, adopted):
+    folder, _ = adopted(name)
     update.commit(folder, "Adopt the template")
     for path in adopting.LIKENESSES[name]:
         if path.endswith(".py") and adopting.LIKENESSES[name][path]:
@@ -107,9 +130,9 @@ def test_the_code_keeps_its_history(name, tmp_path, source):
             assert "Forty years" in template.git(folder, "log", "--follow", "--format=%s", "--", now), now
 
 
-def test_the_checks_see_what_is_wrong(theirs, source):
+def test_the_checks_see_what_is_wrong(adopted):
     """The negative controls of the two tests above."""
-    done = adopting.adopt(theirs, source)
+    theirs, done = adopted("tides")
     replace(theirs, "Dockerfile", 'CMD ["python"]', 'CMD ["python", "-m", "tide_gauge"]')
     (theirs / "tests/test_analysis.py").write_text("from tide_gauge.analysis import fit\n")
     (theirs / "notebooks").mkdir()
@@ -139,9 +162,8 @@ def test_a_plain_copy_over_it_loses_files_unsaid(theirs, source):
     assert "Makefile is gone" in adopting.missing(theirs, "tides", "")
 
 
-def test_answers_come_from_what_is_there(tmp_path, source):
-    folder = adopting.begin(tmp_path / "mooring", "mooring")
-    done = adopting.adopt(folder, source)
+def test_answers_come_from_what_is_there(adopted):
+    folder, done = adopted("mooring")
     recorded = update.answers_of(folder)
     assert recorded == {
         "author_email": "ada@example.org", "author_name": "Ada Ebb", "ci": "github", "environment": "conda-poetry",
@@ -164,9 +186,8 @@ def test_an_answer_of_ones_own_goes_before_what_was_derived(theirs, source):
     assert "  # reads the gauges' files\n  - scipy>=1.11\n" in (theirs / "environment.yml").read_text()
 
 
-def test_what_has_one_meaning_is_converted(tmp_path, source):
-    folder = adopting.begin(tmp_path / "mooring", "mooring")
-    adopting.adopt(folder, source)
+def test_what_has_one_meaning_is_converted(adopted):
+    folder, _ = adopted("mooring")
     assert (folder / "environment.yml").read_text() == (
         "name: mooring\nchannels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python=3.11\n  - ipykernel>=6\n"
         "  - numpy  # for the spectra\n  - pip\nvariables:\n  MOORING_DEPTH: '40'\n"
@@ -182,8 +203,8 @@ def test_what_has_one_meaning_is_converted(tmp_path, source):
     assert 'CMD ["mooring"]' in (folder / "Dockerfile").read_text()
 
 
-def test_comments_of_environment_yml_stay_and_its_pip_section_goes(theirs, source):
-    adopting.adopt(theirs, source)
+def test_comments_of_environment_yml_stay_and_its_pip_section_goes(adopted):
+    theirs, _ = adopted("tides")
     assert "  # reads the gauges' files\n  - scipy>=1.11\n" in (theirs / "environment.yml").read_text()
     assert conda(theirs)["dependencies"] == ["python=3.11", "pip", "scipy>=1.11"]
     assert toml(theirs)["project"]["dependencies"] == ["pandas>=2.2,<3.0", "tabulate==0.9.0"]
@@ -204,9 +225,8 @@ def test_a_comment_stays_with_the_entry_that_it_speaks_of(theirs, source):
     assert '"tabulate==0.9.0", # tables' in (theirs / "pyproject.toml").read_text()
 
 
-def test_poetry_alone_stays_without_conda(tmp_path, source):
-    folder = adopting.begin(tmp_path / "locks", "locks")
-    adopting.adopt(folder, source)
+def test_poetry_alone_stays_without_conda(adopted):
+    folder, _ = adopted("locks")
     assert update.answers_of(folder)["environment"] == "poetry" and not (folder / "environment.yml").exists()
     document = toml(folder)
     assert document["project"]["dependencies"] == ["tabulate>=0.9.0,<0.10.0"]
@@ -216,9 +236,8 @@ def test_poetry_alone_stays_without_conda(tmp_path, source):
     assert document["tool"]["ruff"] == {"line-length": 88}
 
 
-def test_setup_py_and_requirements_are_read(tmp_path, source):
-    folder = adopting.begin(tmp_path / "salt", "salt")
-    adopting.adopt(folder, source)
+def test_setup_py_and_requirements_are_read(adopted):
+    folder, _ = adopted("salt")
     project = toml(folder)["project"]
     assert (project["name"], project["version"], project["license"]) == ("salt", "1.3", "GPL-3.0-or-later")
     assert project["dependencies"] == ["pandas>=2.2", "tabulate>=0.9"] and "classifiers" not in project
@@ -228,10 +247,9 @@ def test_setup_py_and_requirements_are_read(tmp_path, source):
 
 
 @pytest.mark.parametrize("name", adopting.SETTLED)
-def test_what_locking_refuses_is_at_the_top_of_the_list_and_nothing_else_is_refused(name, tmp_path, source):
+def test_what_locking_refuses_is_at_the_top_of_the_list_and_nothing_else_is_refused(name, adopted):
     """Each line is one that locking says; settled one by one, the last leaves nothing, and before that something is refused."""
-    folder = adopting.begin(tmp_path / name, name)
-    done = adopting.adopt(folder, source)
+    folder, done = adopted(name)
     settled = [(file, *change) for file, changes in adopting.SETTLED[name].items() for change in changes.items()]
     shown = adopting.refusals(done.stdout)
     assert len(shown) == len(settled) and all(adopting.REFUSES in line for line in shown), done.stdout
@@ -252,29 +270,33 @@ def test_what_locking_refuses_is_said_where_the_list_is_otherwise_short(theirs, 
     assert adopting.refused(theirs) and adopting.unsaid(theirs, done.stdout) == []
 
 
-def test_what_setup_py_and_setup_cfg_say_is_converted_and_the_rest_is_named(tmp_path, source):
-    folder = adopting.begin(tmp_path / "drift", "drift")
-    shown = adopting.adopt(folder, source).stdout
+def test_what_setup_py_and_setup_cfg_say_is_converted_and_the_rest_is_named(adopted):
+    folder, done = adopted("drift")
     project = toml(folder)["project"]
     assert project["authors"] == [{"name": "Ida Current", "email": "ida@example.org"}]
     assert (project["license"], project["version"], project["readme"]) == ("BSD-3-Clause", "2.3.1", "README.rst")
     assert project["dependencies"] == ["pandas>=1.5", "tabulate", "pytest>=8"]
     assert project["optional-dependencies"] == {"plot": ["rich>=13"]}
-    assert project["scripts"] == {"drift": "drift.cli:main"} and 'the script drift-old = "drift.gone:main" was taken out' in shown
+    assert (
+        project["scripts"] == {"drift": "drift.cli:main"}
+        and 'the script drift-old = "drift.gone:main" was taken out' in done.stdout
+    )
     assert project["entry-points"] == {"drift.formats": {"csv": "drift.cli:main"}}
     assert project["urls"] == {"Homepage": "https://example.org/drift-tracker"}
     assert (
         "setup.py: pyproject.toml takes its place, but has nothing of cmdclass, scripts: add what you need of it, then git rm it"
-        in shown
+        in done.stdout
     )
-    assert "take out [metadata] and [options]; other programs read [flake8]" in shown
-    assert "`tabulate` was kept, and environment.yml (pip:) says `tabulate==0.9.0; sys_platform != 'win32'`: choose" in shown
+    assert "take out [metadata] and [options]; other programs read [flake8]" in done.stdout
+    assert (
+        "`tabulate` was kept, and environment.yml (pip:) says `tabulate==0.9.0; sys_platform != 'win32'`: choose" in done.stdout
+    )
     # pytest reads setup.cfg no more
     assert toml(folder)["tool"]["pytest"]["ini_options"] == {
         "testpaths": ["src/drift/tests"], "addopts": "--strict-markers", "markers": ["slow: takes long", "quick"],
     }  # fmt: skip
     # git would not see new files of theirs
-    assert ".gitignore: the template's line `report/` matches report/thesis.tex of yours" in shown
+    assert ".gitignore: the template's line `report/` matches report/thesis.tex of yours" in done.stdout
     assert "  - scipy # [unix]\n" in (folder / "environment.yml").read_text()
 
 
@@ -290,45 +312,44 @@ def test_what_setup_cfg_alone_declares_is_read(tmp_path, source):
     assert project["dependencies"] == ["numpy", "scipy>1"] and project["scripts"] == {"fog": "fog:main"}
 
 
-def test_what_requirements_cannot_say_stays_in_poetrys_table(tmp_path, source):
+def test_what_requirements_cannot_say_stays_in_poetrys_table(adopted):
     """A source that was dropped would let another's package of that name be taken from PyPI."""
-    folder = adopting.begin(tmp_path / "plume", "plume")
-    shown = adopting.adopt(folder, source).stdout
+    folder, done = adopted("plume")
     poetry = toml(folder)["tool"]["poetry"]
     assert poetry["dependencies"] == {"pandas": {"source": "inhouse", "allow-prereleases": True}}
     assert poetry["group"]["dev"]["dependencies"] == {"pytest": {"source": "inhouse"}}
     assert poetry["source"][0]["priority"] == "supplemental" and "secondary" not in poetry["source"][0]
-    assert "what the groups server list is in the group dev, which the runtime image does not have" in shown
-    assert "[tool.poetry-dynamic-versioning] was left out" in shown and "poetry-dynamic-versioning" not in toml(folder)["tool"]
-    assert "[build-system] asked for poetry-dynamic-versioning" in shown
-    assert "pyproject.toml: conda-lock made or moved environments before" in shown
+    assert "what the groups server list is in the group dev, which the runtime image does not have" in done.stdout
+    assert (
+        "[tool.poetry-dynamic-versioning] was left out" in done.stdout and "poetry-dynamic-versioning" not in toml(folder)["tool"]
+    )
+    assert "[build-system] asked for poetry-dynamic-versioning" in done.stdout
+    assert "pyproject.toml: conda-lock made or moved environments before" in done.stdout
     assert '"plume-core @ ../plume-core"' in (folder / "pyproject.toml").read_text(), "no path of this machine"
 
 
-def test_paths_in_the_tables_of_tools_follow_the_code(tmp_path, source):
-    folder = adopting.begin(tmp_path / "plume", "plume")
-    shown = adopting.adopt(folder, source).stdout
+def test_paths_in_the_tables_of_tools_follow_the_code(adopted):
+    folder, done = adopted("plume")
     tool = toml(folder)["tool"]
     assert tool["mypy"] == {"files": ["src/plume"], "exclude": ["src/plume/tables/", "docs"]}
     assert tool["pytest"]["ini_options"]["testpaths"] == ["tests", "src/plume"]
     assert tool["isort"] == {"known_first_party": ["plume"]}, "a module's name stays"
-    assert "[tool.mypy.exclude] says src/plume/tables/ for plume/tables/ now" in shown
+    assert "[tool.mypy.exclude] says src/plume/tables/ for plume/tables/ now" in done.stdout
 
 
-def test_what_other_tools_declare_is_converted_or_named(tmp_path, source):
-    folder = adopting.begin(tmp_path / "port", "port")
-    shown = adopting.adopt(folder, source).stdout
+def test_what_other_tools_declare_is_converted_or_named(adopted):
+    folder, done = adopted("port")
     document = toml(folder)
     assert document["dependency-groups"]["dev"][0] == "pytest>=8" and "uv" not in document["tool"]
-    assert "hatch" not in document["tool"] and "[build-system] asked for cython>=3" in shown
+    assert "hatch" not in document["tool"] and "[build-system] asked for cython>=3" in done.stdout
     assert document["tool"]["pytest"]["ini_options"] == {"testpaths": ["tests", "src/port"], "addopts": "-m 'not slow'"}
-    own = next(line for line in shown.splitlines() if line.startswith("  Dockerfile: the template's"))
+    own = next(line for line in done.stdout.splitlines() if line.startswith("  Dockerfile: the template's"))
     for words in ("COPY config/", "pip install gunicorn", "HEALTHCHECK", "libgl1", 'CMD ["gunicorn", "port.web:app"]'):
         assert words in own
     assert "COPY environment.yml" not in own
     # make reads makefile before Makefile
     assert not (folder / "makefile").exists() and (folder / "before-adopting/makefile").exists()
-    assert "add your targets migrate at its end" in shown
+    assert "add your targets migrate at its end" in done.stdout
 
 
 def test_dependencies_that_setuptools_reads_from_a_file_are_converted(tmp_path, source):
@@ -419,10 +440,9 @@ def test_what_an_answer_settles_is_not_listed(tmp_path, source):
     assert "Python 3.10" not in adopting.adopt(folder, source, "python_version=3.12").stdout
 
 
-def test_what_was_ignored_stays_ignored(tmp_path, source):
+def test_what_was_ignored_stays_ignored(tmp_path, source, adopted):
     """A file within a package moves with it, and `git add --all` does not publish it; without the line it would be told."""
-    folder = adopting.begin(tmp_path / "mooring", "mooring")
-    adopting.adopt(folder, source)
+    folder, _ = adopted("mooring")
     template.git(folder, "add", "--all")
     assert (folder / "src/mooring/raw/a.dat").exists()
     assert "raw" not in template.git(folder, "ls-files")
