@@ -327,7 +327,7 @@ def heading(repository: Path, path: str) -> str:
 def codes(text: str) -> set[int]:
     """Return the exit codes that a source file ends with by itself."""
     body = re.sub(r"^\s*#.*", "", text, flags=re.M)
-    shell = re.findall(r"\bexit (\d+)\b|\bfail \"[^\"]*\" (\d+)", body)
+    shell = re.findall(r"\bexit (\d+)\b|\bfail (?:\"[^\"]*\"[\s\\]+)+(\d+)", body)
     python = re.findall(r"^    code = (\d+)$|^ +return (\d+)(?: if|$)|^ +return \d+ if .* else (\d+)$", body, flags=re.M)
     return {int(number) for match in [*shell, *python] for number in match if number}
 

@@ -81,12 +81,11 @@ class Session:
         return self.until(PROMPT)
 
     def ended(self, seconds: float = 30) -> int:
-        """Return the exit code, once the program has ended."""
+        """Return the exit code, once the program has ended. Raises TimeoutExpired where it does not."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < deadline:
             self._read(0.1)
-        while self._read(0):
-            pass
+        self._read(0)  # what it wrote last
         return self.process.wait(timeout=max(0.1, deadline - time.monotonic()))
 
     def _read(self, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""The page that an error of the package ends with."""
+"""The page that an error of the package, or of a script on the host, ends with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from couplet import errors
-from tests.harness import prose, template
+from tests.harness import messages, prose, template
 
 PACKAGE = Path(errors.__file__).parent
 
@@ -32,10 +32,45 @@ def test_an_error_ends_with_the_page_that_explains_it(tmp_path, verb, page):
 
 def test_every_page_of_an_error_is_there():
     docs = template.REPOSITORY / "docs"
-    for page in errors.PAGES.values():
-        name, _, anchor = page.partition("#")
-        assert not anchor or anchor in prose.anchors((docs / name).read_text()), page
+    assert not [page for page in errors.PAGES.values() if not is_there(page)]
     assert "no-such-part" not in prose.anchors((docs / "guide.md").read_text()), "the negative control"
+
+
+THE_SCRIPTS_ALONE = {
+    "audit.sh": "There is no audit: the reason is above.",  # which names its page
+    "cluster.sh": "usage: ",  # make calls it so
+    "docker-check.sh": "",  # what to install and to start is all there is to say
+    "env-update.sh": "The locks could not be made",  # the reason above it names its page
+}
+"""Messages of scripts on the host without a page, by their beginnings."""
+
+
+def without_page(name: str, text: str) -> list[str]:
+    """Return the errors of a script on the host that name no page of docs/, or none that is there."""
+    found = [message.text for message in messages.of_shell(text) if message.kind == "error"]
+    whole = "".join(found)
+    named = {page for page in re.findall(r"the template's docs/([\w.#-]+\w)", whole, re.I)}
+    assert not [page for page in named if not is_there(page)], f"{name}: {named}"
+    # of env-update.sh, what its function is given
+    complete = [text for text in found if "{1}" not in text and not text.startswith(THE_SCRIPTS_ALONE.get(name, "\0"))]
+    return [text for text in complete if "the template's docs/" not in text.lower()]
+
+
+def is_there(page: str) -> bool:
+    """Return whether docs/ has a page, with that heading where one is named."""
+    name, _, anchor = page.partition("#")
+    file = template.REPOSITORY / "docs" / name
+    return file.exists() and (not anchor or anchor in prose.anchors(file.read_text()))
+
+
+def test_an_error_of_a_script_names_the_page_that_explains_it():
+    scripts = {file.name: file.read_text() for file in (PACKAGE.parent / "host").glob("*.sh")}
+    assert {name: found for name, text in scripts.items() if (found := without_page(name, text))} == {}
+    assert sum("the template's docs/" in text for text in scripts.values()) > 8
+    # the negative controls
+    assert without_page("x.sh", 'echo "The disk is full: make room." >&2\n') == ["The disk is full: make room."]
+    with pytest.raises(AssertionError, match="nowhere"):
+        without_page("x.sh", 'echo "The disk is full (the template\'s docs/nowhere.md)." >&2\n')
 
 
 def test_every_part_with_errors_of_its_own_has_a_page_of_its_own():

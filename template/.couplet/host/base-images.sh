@@ -17,7 +17,7 @@ for line in $wanted; do
     if ! digest=$(docker buildx imagetools inspect --format '{{with .Manifest}}{{.Digest}}{{end}}' "$image" 2>&1); then
         printf '%s\n' "The registry gave no digest for $image:" "  $(printf '%s' "$digest" | tail -n 1)" \
             "Nothing was written. Is it reachable, and are you logged in (docker login)? A registry of your own:" \
-            "  REGISTRY=registry.example.com/ make pin-images" >&2
+            "  REGISTRY=registry.example.com/ make pin-images (the template's docs/supply-chain.md#base-images-by-digest)" >&2
         exit 69
     fi
     echo "$line@$digest" | tee -a "$new"

@@ -12,7 +12,7 @@ compose() {
     docker compose --project-name "$project" --profile cluster "$@"
 }
 if ! docker compose version > /dev/null 2>&1; then
-    echo "Docker has no compose here. Install the package docker-compose-plugin (or docker-compose)." >&2
+    echo "Docker has no compose here. Install the package docker-compose-plugin or docker-compose (the template's docs/cluster.md)." >&2
     exit 69
 fi
 
@@ -24,7 +24,7 @@ case "$task" in
     up)
         if ! compose up --detach --wait --pull never --scale "worker=$4" scheduler worker; then
             compose logs --tail 20 scheduler worker >&2 || :
-            echo "The cluster did not start: see above. If port ${DASHBOARD_PORT:-8787} is taken: make cluster DASHBOARD_PORT=8788" >&2
+            echo "The cluster did not start: see above. If port ${DASHBOARD_PORT:-8787} is taken: make cluster DASHBOARD_PORT=8788 (the template's docs/cluster.md)" >&2
             exit 1
         fi
         compose exec -T scheduler python -m "$3.cluster" "$4"

@@ -8,19 +8,19 @@ set -eu
 
 "${0%/*}/docker-check.sh"
 if [ -z "${TO-}" ] || [ -z "${TAG-}" ]; then
-    echo "Which image? make deploy-render TO=registry.example.com/group/name TAG=1.2" >&2
+    echo "Which image? make deploy-render TO=registry.example.com/group/name TAG=1.2 (the template's docs/kubernetes.md)" >&2
     exit 64
 fi
 # as make publish does it: a name in small letters, a tag without what a tag must not hold
 to=$(printf '%s' "$TO" | tr '[:upper:]' '[:lower:]')
 case "$to" in
     *[!a-z0-9._/:-]*)
-        echo "TO=$TO is not the name of an image. Example: TO=registry.example.com/group/name" >&2
+        echo "TO=$TO is not the name of an image. Example: TO=registry.example.com/group/name (the template's docs/kubernetes.md)" >&2
         exit 64 ;;
 esac
 case "$TAG" in
     sha256:*[!0-9a-f]* | sha256:)
-        echo "TAG=$TAG is not a digest: sha256: and 64 hexadecimal digits." >&2
+        echo "TAG=$TAG is not a digest: sha256: and 64 hexadecimal digits (the template's docs/kubernetes.md)." >&2
         exit 64 ;;
     sha256:*) tag="digest: \"$TAG\"" ;;
     *) tag=$(printf '%s' "$TAG" | tr -c 'A-Za-z0-9_.-' '-' | sed 's/^[.-]*//' | cut -c 1-128)
@@ -47,7 +47,7 @@ for folder in deploy/*/; do
     docker cp --quiet "$scratch" "$container:/deploy/.rendered"
     if ! docker start --attach "$container" > "build/deploy/.$name"; then
         rm -f "build/deploy/.$name"
-        echo "kustomize could not render deploy/$name: see above." >&2
+        echo "kustomize could not render deploy/$name: see above (the template's docs/kubernetes.md)." >&2
         exit 1
     fi
     docker rm "$container" > /dev/null

@@ -47,6 +47,6 @@ echo "Serving on http://127.0.0.1:$port (Ctrl-C stops it)."
 # shellcheck disable=SC2086  # a list of words
 docker run --rm --interactive --publish "127.0.0.1:$PUBLISH" --env PORT="${PUBLISH#*:}" --env JUPYTER_TOKEN $options "$@" || code=$?
 if [ "$code" -eq 125 ]; then
-    echo "Docker could not start it. If port $port is taken, add another to what you typed: PORT=$((port + 1))" >&2
+    echo "Docker could not start it. If port $port is taken, add another to what you typed: PORT=$((port + 1)) (the template's docs/guide.md#make-targets)" >&2
 fi
 exit "$code"

@@ -18,21 +18,22 @@ fi
 
 # Checksum and name of all that a lock is made of or consists of.
 marks() { cksum environment.yml environment.dev.yml pyproject.toml poetry.lock conda*.lock conda-lock.yml 2> /dev/null || :; }
-# What went wrong, and the exit code.
+# What went wrong, what else is to be said, and the exit code.
 fail() {
-    echo "$1; no file was replaced.${3-}" >&2
-    exit "$2"
+    echo "$1; no file was replaced.$2" >&2
+    exit "$3"
 }
 before=$(marks)
 new=.couplet/.new-locks-$$
 trap 'rm -rf "$new"' EXIT
 trap 'exit 130' INT TERM HUP # which dash would end at without the above
 "$here/docker-build.sh" --file .couplet/tasks.Dockerfile --target locks --output "type=local,dest=$new" \
-    --build-arg "PKG=${PKG-}" --build-arg "ALL=${ALL-}" --build-arg "REQUEST=$(date +%s)-$$" || fail "The locks could not be made" "$?"
+    --build-arg "PKG=${PKG-}" --build-arg "ALL=${ALL-}" --build-arg "REQUEST=$(date +%s)-$$" || fail "The locks could not be made" "" "$?"
 # written last, so that with it all of them are there
-[ -f "$new/.delete" ] || fail "Docker did not export all of the lock files (is the disk full?)" 74
-[ "$before" = "$(marks)" ] || fail "While the locks were made, one of these has changed: environment.yml, pyproject.toml, a lock" 75 \
-    " Run \`make env-update\` again."
+[ -f "$new/.delete" ] || fail "Docker did not export all of the lock files (is the disk full?)" \
+    " (The template's docs/guide.md#when-something-stops-in-the-middle)" 74
+[ "$before" = "$(marks)" ] || fail "While the locks were made, one of these has changed: environment.yml, pyproject.toml, a lock" \
+    " Run \`make env-update\` again (the template's docs/guide.md#when-something-stops-in-the-middle)." 75
 while read -r file; do rm -f "$file"; done < "$new/.delete"
 for file in "$new"/*; do mv -f "$file" "${file##*/}"; done
 cat "$new/.changes"

@@ -8,7 +8,7 @@ set -eu
 
 here=${0%/*}
 if [ -z "${TO-}" ] || [ -z "${TAGS-}" ]; then
-    echo "Where to? make publish TO=registry.example.com/group/name TAGS=\"1.2 latest\"" >&2
+    echo "Where to? make publish TO=registry.example.com/group/name TAGS=\"1.2 latest\" (the template's docs/supply-chain.md#what-is-published)" >&2
     exit 64
 fi
 # a repository's name is in small letters
@@ -32,7 +32,7 @@ push() {
 if [ "$(docker buildx inspect | awk '$1 == "Driver:" { print $2 }')" = docker ] \
     && ! docker info --format '{{.DriverStatus}}' | grep -q io.containerd.snapshotter; then
     echo "This builder attaches neither SBOM nor provenance: the image is pushed without. With: docker buildx create --use" \
-        "--driver-opt default-load=true" >&2
+        "--driver-opt default-load=true (the template's docs/supply-chain.md#what-is-published)" >&2
     for name; do
         docker tag "$image" "$name"
         docker push --quiet "$name"
@@ -48,7 +48,7 @@ else
     built=$(docker image inspect --format "{{println .RootFS.Layers}}$about" "$image")
     about="{{with .Image}}{{println .RootFS.DiffIDs}}$about{{end}}"
     if [ "$built" != "$(docker buildx imagetools inspect --format "$about" "$to@$digest")" ]; then
-        echo "The builder has another image than $image: no tag was moved. Build and test again, then publish." >&2
+        echo "The builder has another image than $image: no tag was moved. Build and test again, then publish (the template's docs/supply-chain.md#what-is-published)." >&2
         exit 1
     fi
     for name; do

@@ -12,5 +12,5 @@ for scanner in ${SCANNER:-grype trivy osv-scanner}; do
         osv-scanner) exec osv-scanner "--sbom=$sbom" ;;
     esac
 done
-echo "There is no scanner: one of grype, trivy and osv-scanner has to be on PATH. (make audit needs none.)" >&2
+echo "There is no scanner: one of grype, trivy and osv-scanner has to be on PATH. (make audit needs none; the template's docs/supply-chain.md#with-a-scanner-of-your-own)" >&2
 exit 69

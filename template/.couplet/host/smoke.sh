@@ -25,5 +25,5 @@ for _ in $(seq "${SECONDS_TO_START:-60}"); do
     esac
 done
 docker logs "$container" >&2
-echo "$image did not become healthy within ${SECONDS_TO_START:-60} s. Its output is above." >&2
+echo "$image did not become healthy within ${SECONDS_TO_START:-60} s. Its output is above (the template's docs/apps.md#apps-that-listen-on-a-port)." >&2
 exit 1

@@ -14,7 +14,7 @@ top=$PWD # the project may be a part of a repository: .git is here or above
 until [ -e "$top/.git" ]; do
     if [ "$top" = / ]; then
         echo "This is not a git repository, and Copier compares with what was committed." \
-            "Run: git init && git add --all && git commit --message Start" >&2
+            "Run: git init && git add --all && git commit --message Start (the template's docs/upgrading.md#before)" >&2
         exit 1
     fi
     top=$(dirname "$top")
@@ -29,7 +29,7 @@ set -- "$image" "$@"
 if [ -n "$folder" ]; then
     if ! [ -d "$folder" ]; then
         echo "The template was at $folder (_src_path in .copier-answers.yml), and there is no such folder." \
-            "Write its new address there, and commit that." >&2
+            "Write its new address there, and commit that (the template's docs/upgrading.md#before)." >&2
         exit 1
     fi
     set -- --volume "$folder:$folder:ro" "$@"
