@@ -49,7 +49,7 @@ def without_page(name: str, text: str) -> list[str]:
     """Return the errors of a script on the host that name no page of docs/, or none that is there."""
     found = [message.text for message in messages.of_shell(text) if message.kind == "error"]
     whole = "".join(found)
-    named = {page for page in re.findall(r"the template's docs/([\w.#-]+\w)", whole, re.I)}
+    named = set(re.findall(r"the template's docs/([\w.#-]+\w)", whole, re.I))
     assert not [page for page in named if not is_there(page)], f"{name}: {named}"
     # of env-update.sh, what its function is given
     complete = [text for text in found if "{1}" not in text and not text.startswith(THE_SCRIPTS_ALONE.get(name, "\0"))]
