@@ -72,7 +72,24 @@ def rows(version: str, history: Path | None = None):
 
 
 CASES = [(version, name) for version in RELEASES for name in rows(version)]
-every_release_and_variant = pytest.mark.parametrize(("version", "name"), CASES, ids=lambda value: value)
+
+
+def by_day(cases: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return every variant of the newest release and of the made-up one, the default of each, and each variant of an older one once."""
+    newest = {case for case in cases if case[0] in RELEASES[-2:]}
+    older = [case for case in cases if case not in newest]
+    return (
+        newest
+        | {case for case in older if case[1] == "default"}
+        | set({name: (version, name) for version, name in older}.values())
+    )
+
+
+every_release_and_variant = pytest.mark.parametrize(
+    ("version", "name"),
+    [pytest.param(*case, marks=() if case in by_day(CASES) else pytest.mark.soak) for case in CASES],
+    ids=lambda value: value,
+)
 
 
 @pytest.fixture(scope="session")
@@ -358,6 +375,10 @@ def test_by_day_every_answer_is_flipped_and_every_release_and_question_has_its_t
     """What is left to the night are the other pairs of a release and an answer."""
     assert {(question, number) for _, question, number in BY_DAY} == {(question, number) for _, question, number in EVERY_FLIP}
     assert {version for version, _, _ in BY_DAY} == set(RELEASES)
+    day = by_day(CASES)
+    assert day <= set(CASES) and {version for version, _ in day} == set(RELEASES)
+    for version in RELEASES[-2:]:
+        assert {name for release, name in day if release == version} == set(rows(version))
 
 
 @pytest.mark.parametrize(
