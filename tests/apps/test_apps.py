@@ -334,6 +334,7 @@ def test_a_request_in_flight_is_answered_before_the_stop(flask):
     assert isinstance(got, Exception)
 
 
+@pytest.mark.soak
 def test_the_number_of_workers_is_set_from_outside(flask):
     for options, expected in (((), 2), (("--env", "WEB_CONCURRENCY=3"), 3), (("--env", "GUNICORN_CMD_ARGS=--workers 1"), 1)):
         with serving(flask.runtime, *options, port=8000) as (name, _):
@@ -537,6 +538,7 @@ def refused_by(image: str) -> set[str]:
     return found
 
 
+@pytest.mark.soak
 def test_notebook_platforms_find_what_they_ask_for(jupyterlab):
     """With the lines of docs/apps.md, and without (the negative control): then it is `app`, who has a home of his own."""
     page = (template.REPOSITORY / "docs/apps.md").read_text()

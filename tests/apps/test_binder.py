@@ -63,6 +63,7 @@ def test_binderhub_starts_it_in_its_way(jupyterlab, tmp_path):
         assert {"notebooks", "src"} <= {entry["path"] for entry in found}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [

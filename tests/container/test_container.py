@@ -54,6 +54,7 @@ def test_docker_run_is_active(every_built):
     assert checks.active(every_built.dev, every_built) == []
 
 
+@pytest.mark.one_variant
 def test_a_removed_activation_is_seen(built):
     """The negative control: without its activation, the image fails the check."""
     # a virtual environment is active by the image's own variables
@@ -108,6 +109,7 @@ def test_make_shell_gives_a_prompt_in_the_environment(built):
     assert f"at {built.prefix}\r\n" in shown, shown
 
 
+@pytest.mark.one_variant
 def test_what_make_writes_in_the_project_belongs_to_the_caller(built):
     built.make("run", 'CMD=sh -c "echo 1 > written-inside"')
     file = built.path / "written-inside"
@@ -137,6 +139,7 @@ def test_pid_1_hands_on_signals_and_exit_codes(built):
     container.docker("rm", name)
 
 
+@pytest.mark.one_variant
 def test_stdin_reaches_the_program_through_a_pipe(built):
     assert container.run(built.runtime, "python", "-c", "print(input()[::-1])", stdin="pipe\n").strip() == "epip"
 
@@ -154,6 +157,7 @@ def test_conda_sh_works_in_runtime(with_conda):
     assert refused.code and "not conda" in refused.output
 
 
+@pytest.mark.one_variant
 def test_a_mounted_folder_hides_neither_environment_nor_project(built, tmp_path):
     code = f"import sys, {built.package}.analysis as a; print(sys.prefix, len(a.load()))"
     for target in ("/work", "/home/app"):
@@ -168,6 +172,7 @@ def test_a_port_in_use_is_named(with_kernel):
     assert f"add another to what you typed: PORT={int(taken) + 1}" in shown
 
 
+@pytest.mark.one_variant
 @pytest.mark.parametrize("user", ["12345", "1000"])
 def test_the_prompt_names_a_user_whom_the_image_does_not_know(built, user):
     command = ["docker", "run", "--rm", "--interactive", "--tty", "--user", user, built.dev, "bash"]
@@ -184,6 +189,7 @@ else
 fi"""
 
 
+@pytest.mark.one_variant
 @pytest.mark.parametrize("rootless", [False, True])
 def test_for_rootless_docker_you_are_root_inside(built, tmp_path, rootless):
     """There, your files belong to root, and every other user is a stranger to them."""

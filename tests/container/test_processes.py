@@ -67,6 +67,7 @@ def test_an_interrupt_is_pythons_own(built):
     assert code == 128 + signal.SIGINT and "KeyboardInterrupt" in output
 
 
+@pytest.mark.one_variant
 def test_docker_stop_of_jupyter(built):
     if not built.kernel:
         assert docker("run", "--rm", built.dev, "jupyter", "lab", "--version", check=False).code == 127
@@ -76,6 +77,7 @@ def test_docker_stop_of_jupyter(built):
     assert (taken < SECONDS, code) == (True, 0), output
 
 
+@pytest.mark.one_variant
 def test_without_a_first_process_that_hands_on_signals_the_stop_is_seen_to_be_slow(built):
     """The negative control: PID 1 without a handler ignores SIGTERM, and a shell in front of the program keeps it to itself."""
     with derived(built.runtime, 'ENTRYPOINT ["/bin/sh", "-c", "sleep 600; true"]') as image:
@@ -128,6 +130,7 @@ def between_two_lines(image: str, *options: str) -> float:
     return taken
 
 
+@pytest.mark.one_variant
 def test_output_is_unbuffered_and_complete(built):
     assert between_two_lines(built.runtime) > 0.9
     # the negative control: buffered, both come at the end
@@ -136,6 +139,7 @@ def test_output_is_unbuffered_and_complete(built):
     assert lines == [str(i) for i in range(200_000)]
 
 
+@pytest.mark.one_variant
 def test_standard_input_comes_through_a_pipe(built):
     code = "import sys; print(sum(map(int, sys.stdin)))"
     numbers = "".join(f"{i}\n" for i in range(50_000))

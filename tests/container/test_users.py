@@ -58,6 +58,7 @@ def test_a_derived_images_own_users_have_the_environment_and_their_names(built, 
             assert shown.split() == [name, home, built.prefix]
 
 
+@pytest.mark.one_variant
 def test_a_skeleton_of_the_base_image_would_activate_base(built):
     """The negative control: what the base image of conda writes there, and what the template empties."""
     line = "RUN echo 'export USER=skel' > /etc/skel/.bashrc"
@@ -65,6 +66,7 @@ def test_a_skeleton_of_the_base_image_would_activate_base(built):
         assert container.run(image, "bash", "-ic", INTERACTIVE).split()[0] == "skel"
 
 
+@pytest.mark.one_variant
 def test_an_unknown_user_without_the_help_is_seen_to_have_none(built):
     """The negative control: the same question, without the entry points."""
     past = ("--user", "12345:6789", "--entrypoint", f"{built.prefix}/bin/python")
@@ -79,7 +81,7 @@ def test_a_home_of_someone_elses_in_tmp_is_not_taken(built):
         assert "No HOME for user 12345" in done.output
 
 
-@pytest.mark.parametrize("user", ["1000:1000", "12345:0", "12345:6789"])
+@pytest.mark.parametrize("user", ["1000:1000", pytest.param("12345:0", marks=pytest.mark.soak), "12345:6789"])
 def test_a_locked_down_container_runs_the_project_and_the_kernel(built, user):
     options = (*LOCKED_DOWN, "--user", user)
     assert f"computed in {built.prefix}" in container.run(built.runtime, options=options)
@@ -88,6 +90,7 @@ def test_a_locked_down_container_runs_the_project_and_the_kernel(built, user):
         assert checks.kernel(built.runtime, built, *options) == []
 
 
+@pytest.mark.one_variant
 def test_a_locked_down_container_without_a_tmpfs_says_what_it_lacks(built):
     """The negative control, and what it looks like."""
     options = [word for word in LOCKED_DOWN if word not in ("--tmpfs", "/tmp")]
@@ -111,6 +114,7 @@ def test_nothing_is_writable_by_everyone(built, kind):
     assert writable_by_all(getattr(built, kind)) == []
 
 
+@pytest.mark.one_variant
 def test_something_writable_by_everyone_is_seen(built):
     with derived(built.runtime, f"USER root\nRUN chmod o+w {built.prefix}/bin /opt/activation/activate.sh") as image:
         assert set(writable_by_all(image)) == {f"{built.prefix}/bin", "/opt/activation/activate.sh"}
@@ -279,6 +283,7 @@ def test_mounts_hide_neither_environment_nor_kernel(built, kind, tmp_path):
         assert checks.kernel(image, built, "--volume", f"{tmp_path}:/home/app", *code) == []
 
 
+@pytest.mark.one_variant
 def test_a_mount_over_the_environment_is_seen(built, tmp_path):
     """The negative control: had the environment been in the mounted folder, it would be gone."""
     assert checks.active(built.runtime, built, "--volume", f"{tmp_path}:{built.prefix}/bin")

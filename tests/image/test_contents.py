@@ -35,6 +35,7 @@ def test_the_labels_say_what_it_is(built):
             assert labels[f"org.couplet.{label}.sha256"] == expected
 
 
+@pytest.mark.one_variant
 def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
     project = copy_of(built)
     template.git(project.path, "init", "--quiet")
@@ -71,6 +72,7 @@ print(json.dumps([helpers.X, corp.ice.X, single.X, licences, "May be used" in (f
 """
 
 
+@pytest.mark.one_variant
 def test_what_pyproject_names_need_not_be_there_when_the_project_is_installed(built, copy_of):
     """More packages, a namespace, a module, licences and readmes of other names: the layer of the metadata has no code yet."""
     project = copy_of(built)
@@ -159,6 +161,7 @@ def test_nothing_unneeded_is_in_the_image(every_built):
     assert [line for line in unneeded(every_built.runtime) if line not in base] == []
 
 
+@pytest.mark.one_variant
 def test_something_unneeded_is_seen(built):
     mess = (
         "USER root\nRUN head -c 1100000 /dev/zero > /root/big && mkdir -p /opt/conda/pkgs /home/app/.cache"
@@ -223,6 +226,7 @@ def test_poetrys_packages_are_compiled_and_nothing_is_compiled_again(built):
     assert written == []
 
 
+@pytest.mark.one_variant
 def test_a_source_that_is_newer_than_its_pyc_is_seen(built):
     """The negative control."""
     init = f"{built.site_packages}/pandas/__init__.py"
@@ -243,6 +247,7 @@ def poetrys_half_again(project, tag: str, namespace: str) -> str:
     return f"{project.images}:{tag}"
 
 
+@pytest.mark.one_variant
 def test_the_same_locks_make_the_same_pyc_files(built):
     image = poetrys_half_again(built, "again", str(uuid.uuid4()))
     first, second = compiled(built.runtime, built)[0], compiled(image, built)[0]

@@ -38,6 +38,7 @@ def test_the_locks_are_installed_exactly_and_runtime_holds_nothing_of_dev(every_
         assert checks.runtime_contents(runtime, every_built) == []
 
 
+@pytest.mark.one_variant
 def test_a_version_changed_in_the_image_is_seen(built):
     """The negative control."""
     pandas = "pandas-*.dist-info/METADATA"
@@ -70,6 +71,7 @@ def test_the_projects_tests_pass_in_dev(every_built):
     assert "3 passed" in shown
 
 
+@pytest.mark.one_variant
 def test_a_broken_project_fails_its_tests(built, copy_of):
     """The negative control: the tests run the folder's code, not a copy in the image."""
     project = copy_of(built)
@@ -78,6 +80,7 @@ def test_a_broken_project_fails_its_tests(built, copy_of):
     assert "1 failed" in project.make("test", fails=True).output
 
 
+@pytest.mark.one_variant
 def test_the_code_is_in_order(built):
     assert "already formatted" in built.make("lint").output
 
@@ -114,6 +117,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.one_variant
 @pytest.mark.parametrize("case", DAMAGE)
 def test_a_damaged_environment_fails_the_build_and_is_named(built, copy_of, case):
     project = copy_of(built)
@@ -178,6 +182,7 @@ def test_the_layers_hold_no_package_caches(built):
         assert root.check_output("ls -A /tmp /home/app").split() == ["/home/app:", "/tmp:"]
 
 
+@pytest.mark.one_variant
 def test_a_cache_left_behind_is_seen(built):
     """The negative control: the search finds one."""
     change = "USER root\nRUN mkdir -p /root/.cache/uv && touch /root/.cache/uv/x"

@@ -54,9 +54,12 @@ def run(project: Project, job: str, **variables: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
-@pytest.fixture(params=HOSTS)
+@pytest.fixture(params=["github", pytest.param("gitlab", marks=pytest.mark.soak)])
 def ours(request, built, copy_of, template_repository, tmp_path) -> Project:
-    """A built project with the pipeline of each host, in a folder that the containers cannot see into."""
+    """A built project with the pipeline of each host, in a folder that the containers cannot see into.
+
+    Both call the same targets of make (tests/render/test_pipelines.py): GitHub's by day, GitLab's at night.
+    """
     project = copy_of(built)
     answers = {"project_name": "Sea Ice", "ci": request.param}
     fresh = template.render(template_repository, tmp_path / "fresh", answers)
@@ -96,6 +99,7 @@ def test_what_the_image_holds_is_tested_and_not_the_folder(built, copy_of):
     assert outside.returncode and "SystemError" in outside.stdout
 
 
+@pytest.mark.soak
 def test_fresh_locks_are_proposed_by_what_make_really_does(built, copy_of, template_repository, tmp_path):
     """GitHub's lines on this engine: an older tabulate that may be newer. What make does not decide: tests/lock/test_propose.py."""
     project = copy_of(built)

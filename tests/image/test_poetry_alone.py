@@ -84,7 +84,7 @@ def test_a_poetry_that_is_not_the_pinned_one_fails_the_build(without_conda, copy
     assert "hash" in build(project, "poetry-base", fails=True).output.lower()
 
 
-@pytest.mark.parametrize("folder", ["/opt/app", "/srv/snow depth"])
+@pytest.mark.parametrize("folder", [pytest.param("/opt/app", marks=pytest.mark.soak), "/srv/snow depth"])
 def test_app_base_holds_the_project_where_appdir_says(without_conda, folder):
     code = f"import {without_conda.package} as p, os; print(os.path.dirname(p.__file__)); print(os.getcwd())"
     program = without_conda.package.replace("_", "-")
@@ -337,11 +337,15 @@ def test_an_environment_of_ones_own_stays_in_front(without_conda):
     assert container.run(without_conda.runtime, "bash", "-c", script).strip() == "/tmp/try"
 
 
-def test_compose_and_a_dev_container_are_active(without_conda):
+def test_compose_is_active(without_conda):
     run = ("run", "--rm", "--no-TTY")
     for service in ("app", "dev"):
         assert compose(without_conda, *run, service, "python", "-c", ASK).split() == [without_conda.prefix] * 2
     compose(without_conda, "down", "--remove-orphans")
+
+
+@pytest.mark.soak
+def test_a_dev_container_is_active(without_conda):
     settings = json.loads((without_conda.path / ".devcontainer/devcontainer.json").read_text())
     shown = as_a_dev_container(without_conda, settings)
     assert f"VIRTUAL_ENV={without_conda.prefix}\n" in shown and "HOME=/home/app\n" in shown

@@ -70,9 +70,9 @@ def locked_by_poetry_alone(template_repository, sources, tmp_path_factory) -> Pr
     return project
 
 
-@pytest.fixture(params=["conda-poetry", "poetry"])
+@pytest.fixture(params=["conda-poetry", pytest.param("poetry", marks=pytest.mark.soak)])
 def project(request, sources) -> Project:
-    """A locked project of each kind."""
+    """A locked project of each kind. What the audit reads of a lock, and asks: tests/inspect/test_audit.py, of both kinds."""
     return request.getfixturevalue("locked" if request.param == "conda-poetry" else "locked_by_poetry_alone")
 
 

@@ -346,7 +346,7 @@ def lock(project: Project, hashes: dict[str, str], sources: dict[str, str] | Non
 OTHER = {"another version": "1.0", "another file of the same version": "2.0"}
 
 
-@pytest.mark.parametrize("what", OTHER)
+@pytest.mark.parametrize("what", ["another version", pytest.param("another file of the same version", marks=pytest.mark.soak)])
 def test_a_further_index_may_have_what_is_locked_in_another_form(render, sources, tmp_path, what):
     """As pip has it: the file is the one with the right hash. What the main index lacks comes from the further one."""
     project = render(**SMALL, environment="poetry")
@@ -428,7 +428,7 @@ def test_without_an_index_of_ones_own_pips_default_is_asked_first(sources, image
     assert default == found and found.startswith("https://")
 
 
-@pytest.mark.parametrize("way", ["in the addresses", "in .netrc"])
+@pytest.mark.parametrize("way", [pytest.param("in the addresses", marks=pytest.mark.soak), "in .netrc"])
 def test_a_container_of_dev_gets_the_settings_and_keeps_none(small, copy_of, company, tmp_path, way):
     """`make shell`, for programs: what Poetry and conda fetch inside comes from the company. The negative control: without its settings neither gets anything."""
     project = copy_of(small)

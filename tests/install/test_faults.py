@@ -78,7 +78,9 @@ def fetch(small: Project, folder: Path, environment: dict[str, str], *options: s
     return container.docker("run", "--rm", *mounts, *options, images.MINIFORGE, "sh", "-c", command, check=False)
 
 
-@pytest.mark.parametrize("kind", ["unavailable", "truncated", "corrupted", "cut", "slow"])
+@pytest.mark.parametrize(
+    "kind", ["unavailable", "corrupted", *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("truncated", "cut", "slow"))]
+)
 def test_a_fault_of_the_channel_that_passes_is_no_failure(small, mirror, environment, tmp_path, kind):
     mirror.faults = [Fault("/idna-", kind, times=1, seconds=9)]
     done = fetch(small, tmp_path, environment)
@@ -123,7 +125,7 @@ LASTING = {
 }
 
 
-@pytest.mark.parametrize("kind", LASTING)
+@pytest.mark.parametrize("kind", ["unavailable", "corrupted", pytest.param("truncated", marks=pytest.mark.soak)])
 def test_a_fault_of_the_channel_that_lasts_is_named(small, mirror, environment, tmp_path, kind):
     mirror.faults = [Fault("/idna-", kind)]
     done = fetch(small, tmp_path, environment)
@@ -162,6 +164,7 @@ def test_faults_of_the_index_that_pass_are_no_failure_of_the_build(project, mirr
     assert [fault.times for fault in mirror.faults] == [0, 0], "the faults were not met"
 
 
+@pytest.mark.soak
 def test_an_index_that_is_silent_for_a_while_is_waited_for(project, sources, tmp_path):
     """As a mirror is that fetches a package when it is first asked for; uv by itself gives up after 30 seconds."""
 
@@ -220,6 +223,7 @@ def test_faults_that_pass_while_locking_are_got_over(project, mirror, environmen
     assert [fault.times for fault in mirror.faults] == [0, 0] and check(project).returncode == 0
 
 
+@pytest.mark.soak
 def test_a_wrong_clock_is_told_by_the_certificates_dates(project, sources, tmp_path):
     another_package(project)
     before = project.locks()
@@ -230,7 +234,7 @@ def test_a_wrong_clock_is_told_by_the_certificates_dates(project, sources, tmp_p
     assert project.locks() == before and mirror.served == []
 
 
-@pytest.mark.parametrize("when", ["1970-01-02", "2099-12-31"])
+@pytest.mark.parametrize("when", ["1970-01-02", pytest.param("2099-12-31", marks=pytest.mark.soak)])
 def test_files_from_another_time_are_locked_and_built_as_ever(project, when):
     for path in project.path.rglob("*"):
         if path.is_file():

@@ -53,6 +53,7 @@ def past_the_entry_points(project: Project) -> tuple[str, ...]:
     return ("--env", "NO_ACTIVATE=1", *(() if project.conda else ("--env", "VIRTUAL_ENV=")))
 
 
+@pytest.mark.one_variant
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_kernel_is_seen(with_kernel, case):
     """The negative control of the first test and of the next."""
@@ -81,6 +82,7 @@ def test_the_example_notebook_runs(with_kernel, copy_of):
 KERNEL = ".couplet/couplet/image/kernel.py"
 
 
+@pytest.mark.one_variant
 def test_a_kernel_that_cannot_start_fails_the_build(with_kernel, copy_of):
     project = copy_of(with_kernel)
     edit(project, KERNEL, '"import sys; print(sys.prefix)"', '"import sys; sys.prefix = 1 / 0"')
@@ -181,6 +183,7 @@ def test_the_kernels_life(scripted, kind):
         assert (told["variable"], told["restarted"]) == ("None", "None")
 
 
+@pytest.mark.one_variant
 def test_a_kernel_whose_json_is_stale_fails_the_build(with_kernel, copy_of):
     project = copy_of(with_kernel)
     stale = (
@@ -206,6 +209,7 @@ def elsewhere(with_kernel, render):
     container.docker("image", "rm", "--force", project.runtime)
 
 
+@pytest.mark.one_variant
 def test_the_kernel_can_be_registered_as_python3_under_another_prefix(with_kernel, elsewhere: Project):
     assert elsewhere.kernel["prefix"] == "/opt/saturncloud"
     assert checks.kernel(elsewhere.runtime, elsewhere) == []

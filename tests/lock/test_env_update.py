@@ -102,6 +102,7 @@ def test_an_update_after_an_edit_moves_only_what_it_must(built, copy_of):
     assert check(project).returncode == 0
 
 
+@pytest.mark.one_variant
 def test_a_cooldown_and_a_poetry_toml_keep_new_releases_out(built, copy_of):
     """Of a length with which all is too new. The negative control: a week. More, without Docker: tests/lock."""
     project = copy_of(built)

@@ -65,7 +65,8 @@ def registered(project) -> str:
     return f"{project.images}:saturn"
 
 
-every_way = pytest.mark.parametrize("way", ["image", "pasted", "registered"])
+every_way = pytest.mark.parametrize("way", ["image", pytest.param("pasted", marks=pytest.mark.soak), "registered"])
+"""By day, what is pasted is compared with `image` (`test_the_one_script_gives_the_same`)."""
 
 
 def looked_into(project: Project) -> tuple[str, ...]:
@@ -130,7 +131,13 @@ INDEX = "index-url = https://example.com/simple\nextra-index-url =\n    https://
 TIMEOUTS = ("PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", "POETRY_REQUESTS_TIMEOUT")
 
 
-@pytest.mark.parametrize("place", ["/etc/pip.conf", "/home/jovyan/.config/pip/pip.conf", "/opt/saturncloud/pip.conf"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/etc/pip.conf",
+        *(pytest.param(f"{one}/pip.conf", marks=pytest.mark.soak) for one in ("/home/jovyan/.config/pip", "/opt/saturncloud")),
+    ],
+)
 def test_pips_settings_in_the_base_image_hold_for_uv_and_poetry_too(render, package_sources, tmp_path, place):
     """As in builds, which tests/install/test_faults.py holds to it: the addresses, and how long a slow mirror is waited for."""
 
@@ -234,6 +241,7 @@ def test_a_naive_poetry_install_changes_condas_files_and_is_seen(project, image)
         assert intact or any(line.startswith("numpy: ") for line in seen)
 
 
+@pytest.mark.soak
 def test_a_second_run_changes_nothing(project, image):
     own = f"*/{project.package.replace('_', '?')}*"  # the project itself: its metadata and its program are written again
     listing = f"find {PREFIX} /opt/poetry/venv -path '{own}' -prune -o -type f -printf '%p %s %T@\\n' | sort"
@@ -248,6 +256,7 @@ def test_a_second_run_changes_nothing(project, image):
         assert execute(builder_of(builder))[0] == f"{PREFIX}\n"
 
 
+@pytest.mark.soak
 def test_an_environment_with_other_things_in_it_is_made_what_the_locks_say(project, image):
     """A damaged file, a package of nobody's, conda packages that the lock does not name: said, and gone."""
     damage = f"echo 1 >> $(echo {PREFIX}/lib/python3.*/site-packages/numpy/version.py); {PREFIX}/bin/pip install --quiet toolz"
@@ -317,7 +326,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
+AT_NIGHT = ("there is no sudo", "the environment is root's", "conda is elsewhere")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.soak) if case in AT_NIGHT else case for case in WRONG])
 def test_what_the_base_image_lacks_is_named(project, case):
     instructions, message = WRONG[case]
     # the layers of `derived` are of an image with a plain name
@@ -378,6 +390,7 @@ def install(*words, **more):
 """
 
 
+@pytest.mark.soak
 def test_an_environment_that_changes_during_the_build_fails_the_final_verification(project, copy_of):
     """As a package's script or a broken installer might change it, after everything was installed by hash."""
     copy = copy_of(project)

@@ -81,6 +81,7 @@ def test_make_update_fails_on_a_conflict_and_names_it(old):
     assert update.conflicts(old.path) == {"README.md"}
 
 
+@pytest.mark.soak
 def test_what_a_machine_of_another_platform_is_told_works(history, tmp_path, sources):
     """The command of the message, as printed: another answer, and the same template."""
     path = update.project(history, tmp_path / "arm", {"project_name": "Sea Ice", "platforms": ["linux-aarch64"]})
@@ -93,12 +94,14 @@ def test_what_a_machine_of_another_platform_is_told_works(history, tmp_path, sou
     assert json.loads((path / ".couplet/project.json").read_text())["platforms"] == ["linux-64", "linux-aarch64"]
 
 
+@pytest.mark.soak
 def test_make_update_works_in_a_worktree_of_git(old, tmp_path):
     template.git(old.path, "worktree", "add", "--quiet", str(tmp_path / "tree"), "-b", "update")
     Project(tmp_path / "tree", old.images).make("update")
     assert (tmp_path / "tree/.editorconfig").exists() and not (old.path / ".editorconfig").exists()
 
 
+@pytest.mark.soak
 def test_make_update_works_for_a_user_without_a_name(history, old, tmp_path):
     """The caller's uid is not in the image: as anyone's but root's is not."""
     owned = ["--user", "12345:6789", "--volume", f"{history}:{history}:ro", "--volume", f"{old.path}:{old.path}"]
