@@ -127,7 +127,7 @@ def convert(repository: Repository, answers: dict[str, Any], kernel: str) -> str
     built = [entry for entry in texts if re.fullmatch(r"[^=<>[]+=[^=]+=[^=]+", entry) and "*" not in entry]
     if built:
         repository.left.append(
-            f"{where}: {len(built)} entries name a build ({built[0]}), which conda may not have any more: leave names and bounds that you mean"
+            f"{where}: {len(built)} entries name a build ({built[0]}), which conda may no longer have: keep only the names and the version bounds that you need"
         )
     out = io.StringIO()
     yaml.dump(document, out)

@@ -66,7 +66,7 @@ def advice(repository: Repository, name: str, template: str) -> str:
         return (
             f"add your targets {', '.join(more)} at its end"
             if more
-            else "the template has targets of all its names: check that they do the same"
+            else "the template has targets with all of these names: check that they do the same"
         )
     if name == "Dockerfile":
         lines = [" ".join(line.split()) for line in OWN.findall(theirs.replace("\\\n", " ")) if not NOT_OWN.match(line.strip())]
@@ -74,13 +74,13 @@ def advice(repository: Repository, name: str, template: str) -> str:
         what = f" ({'; '.join(lines)})" if lines else ""
         return f"what your image has of its own{what} goes into the stages runtime and dev, after their FROM lines"
     if name == "entrypoint.sh":
-        return "activation is done; what else yours does goes before `exec`"
+        return "the new file activates the environment; put your other commands before `exec`"
     if name == ".pre-commit-config.yaml":
         return "add your hooks"
     if name.startswith((".github/", ".gitlab")):
         return "CI runs the template's; add your jobs"
     if name == ".dockerignore":
-        return "nothing enters a build that the new one does not name: add a line `!path` for what your Dockerfile copies"
+        return "the new file excludes all that it does not list: add a line `!path` for each path that your Dockerfile copies"
     return "copy what you need of yours into it"
 
 
@@ -111,7 +111,7 @@ def bring(
     new: list[str] = []
     for name in [path for path in repository.tracked if LOCKS.fullmatch(path)]:
         repository.git("rm", "--quiet", name)
-        repository.done.append(f"{name}: deleted, since it does not say what it was made of (git show HEAD:{name})")
+        repository.done.append(f"{name}: deleted, because it does not record what it was made from (git show HEAD:{name})")
     command = main_program(repository, main, programs, package)
     for name in sorted(tracked & {*MAKEFILES} - {"Makefile"}):
         # make would read it in the place of the template's

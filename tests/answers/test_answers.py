@@ -109,7 +109,7 @@ def test_somebody_at_a_terminal_is_asked_for_the_package_then(template_repositor
     command = ["copier", "copy", "--vcs-ref", "HEAD", str(template_repository), str(tmp_path / "project")]
     with terminal.Session(command) as somebody:
         for question, answer in {
-            "called": name,
+            "project.s name": name,
             "Which profile": "",
             "Name of the Python package": "",
             "Python version": "",

@@ -36,8 +36,8 @@ GROUPS = {
 CODES = {
     0: "All is well.",
     1: "An error that you can repair: the message says how. `make audit`: a known vulnerability was found. An update or `make doctor`: something is left for you to do.",
-    2: "`make` itself, whatever the command in it ended with. `adopt.py`: the call was wrong.",
-    3: '`adopt.py`: all is done but for what is listed under "To look at".',
+    2: "`make`, for any error of a command that it runs. `adopt.py`: the call was wrong.",
+    3: '`adopt.py`: done, except for what is listed under "To look at".',
     64: "The call, or a table in pyproject.toml that it uses, is wrong.",
     69: "Something that is needed does not answer: Docker, a registry, the audit's service.",
     74: "Docker did not export all of the lock files.",

@@ -95,7 +95,7 @@ def test_what_is_no_release_or_private_is_asked_of_nobody(tmp_path, service):
     assert code == NOTHING and dict(service.asked) == {"iniconfig": "2.0"}
     assert "Not covered: tabulate is private, says [tool.couplet.audit]." in text
     assert "Not covered: floe comes from git, which is not a release." in text
-    assert data["not_covered"]["brine"] == "has a version that is none of Python's: no version"
+    assert data["not_covered"]["brine"] == "has a version that is not valid in Python: no version"
 
 
 # --- conda's half ----------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def not_checked(outcome: tuple[int, str, dict], address: str, why: str) -> None:
     """Assert that there is no audit, that the message says why, and that nothing looks like an all-clear."""
     code, text, data = outcome
     assert code == UNAVAILABLE and f"\n  {why}" in text, text
-    assert f"Asked {address}:\n" in text and "OSV_URL=" in text and "could not be checked" in text
+    assert f"Request to {address}:\n" in text and "OSV_URL=" in text and "could not be checked" in text
     assert "No known vulnerabilities" not in text and "found" not in data and "Traceback" not in text
 
 
@@ -301,7 +301,7 @@ def test_a_service_that_does_not_listen_is_neither_found_nor_nothing(tmp_path):
 
 SPOILED = {
     "unavailable": "it answers HTTP 503",
-    "truncated": "its answer was cut short, or is none of OSV's",
+    "truncated": "its answer was cut short, or is not in OSV's format",
     "cut": "it ended the connection without an answer",
 }
 

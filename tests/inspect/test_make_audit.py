@@ -179,7 +179,7 @@ def test_every_platform_is_looked_up(render, sources, service):
 
 def says_what_to_do(project: Project, shown: str, address: str) -> None:
     """Assert that a message names what was asked and the ways out, and that nothing looks like an all-clear."""
-    assert f"Asked {address}:\n" in shown and "OSV_URL=" in shown and "could not be checked" in shown
+    assert f"Request to {address}:\n" in shown and "OSV_URL=" in shown and "could not be checked" in shown
     assert "No known vulnerabilities" not in shown and "found" not in data(project)
 
 

@@ -19,7 +19,7 @@ CASES = [
     (["pytorch=*=cuda*"], [CUDA, VERSION], ""),
     (["conda-forge::pytorch >=2", "numpy"], [CUDA, VERSION], ""),
     (["pytorch=*=cuda*"], [CPU, VERSION], "locked in the build cpu_generic_py313_0; environment.yml: pytorch="),
-    (["pytorch"], [CPU, VERSION], "does not say which: write pytorch=\\*=cuda\\*"),
+    (["pytorch"], [CPU, VERSION], "names no build: write pytorch=\\*=cuda\\*"),
     (["pytorch=*=cpu*"], [CPU, VERSION], ""),
     (["pytorch=*=cpu*"], [CPU], "no package uses CUDA"),
 ]

@@ -37,7 +37,7 @@ def test_every_page_of_an_error_is_there():
 
 
 THE_SCRIPTS_ALONE = {
-    "audit.sh": "There is no audit: the reason is above.",  # which names its page
+    "audit.sh": "The audit failed: the reason is above.",  # which names its page
     "cluster.sh": "usage: ",  # make calls it so
     "docker-check.sh": "",  # what to install and to start is all there is to say
     "env-update.sh": "The locks could not be made",  # the reason above it names its page

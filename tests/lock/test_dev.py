@@ -154,7 +154,7 @@ def test_the_file_counts_when_it_comes_changes_and_goes(project):
     assert not fits()
     ask_dev(project)
     code, lines = stamp.check(project.path)
-    assert code == 1 and lines[0].startswith("conda-dev-linux-64.lock belongs to an environment.dev.yml that is gone.")
+    assert code == 1 and lines[0].startswith("conda-dev-linux-64.lock is not needed: there is no environment.dev.yml.")
     assert not fits()
     assert command.to_delete(project.path, [conda_lock.file_name(subdir) for subdir in BOTH]) == [
         "conda-dev-linux-64.lock",

@@ -88,7 +88,7 @@ def test_readmes_first_commands_make_a_project(template_repository, tmp_path, mo
     template.git(tmp_path, "clone", "--quiet", str(template_repository), "clone")
     monkeypatch.setenv("PATH", in_front(tmp_path / "bin", pipx=PIPX))
     with Session(["bash", "-ec", "\n".join(of("README.md", "here"))], cwd=tmp_path / "clone") as somebody:
-        for question, answer in {"called": "Sea Ice", "Which profile": "", "Python version": ""}.items():
+        for question, answer in {"project.s name": "Sea Ice", "Which profile": "", "Python version": ""}.items():
             somebody.until(question)
             time.sleep(0.5)  # until it is drawn, and takes keys
             somebody.send(f"{answer}\r")

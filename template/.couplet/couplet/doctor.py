@@ -79,7 +79,7 @@ def doctor(project: Path) -> str:
         return f"{FOLDER}/ is as {template} has it: {len(known)} files"
     advice = [text.format(" ".join(names)) for names, text in kinds.values() if names]
     if differs or missing:
-        advice.append("If it is committed like that: make update")
+        advice.append("If HEAD has it like that, this restores it: make update")
     raise UserError("\n".join([f"{FOLDER}/ is not as {template} has it:", *wrong, *advice]))
 
 

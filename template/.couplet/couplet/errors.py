@@ -23,7 +23,7 @@ PAGES = {
     "couplet.install": "guide.md#a-build-that-fails",
     "couplet.image": "guide.md#the-environment",
     "couplet.inspect.audit": "supply-chain.md#known-vulnerabilities",
-    "couplet.inspect.image": "supply-chain.md#is-that-the-image",
+    "couplet.inspect.image": "supply-chain.md#verify-an-image",
     "couplet.inspect.report": "guide.md#make-targets",
     "couplet.inspect": "supply-chain.md#sbom",
     "couplet.saturn": "saturn.md",

@@ -81,7 +81,7 @@ def check_form(document: dict[str, Any]) -> None:
         # it fills in what is missing
         found = Factory.validate(copy.deepcopy(document), strict=True)
     except (AttributeError, TypeError):
-        raise UserError("pyproject.toml: project, tool.poetry and its groups are tables. One begins so: [project]") from None
+        raise UserError("pyproject.toml: project, tool.poetry and its groups must be tables. A header: [project]") from None
     # several readmes of different kinds are no error of a build
     errors = [one for one in found["errors"] if "README" not in one]
     said = [re.sub("must match pattern .*", "has another form: a version is 1.2.3, a name my-project", one) for one in errors]

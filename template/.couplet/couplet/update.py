@@ -256,14 +256,14 @@ def update(project: Path, options: list[str]) -> int:
         raise UserError("This update is not committed yet. Resolve what is listed above, commit, and run `make update` again.")
     if mine := endangered(project, options):
         raise UserError(
-            "There was no update: it would write over files of yours that .gitignore keeps out of git, or delete them."
+            "The update was refused: it would write over files of yours that .gitignore keeps out of git, or delete them."
             " Move each away:\n"
             + "".join(f"  mv {shlex.quote(path)} {shlex.quote(path + '.mine')}\n" for path in mine)
             + "or take it into git (git add --force FILE, and commit), then run `make update` again."
         )
     # On a terminal it asks what is new. Quiet, since its closing words know less than the report.
     if copier_program("update", "--quiet", "--skip-answered" if sys.stdin.isatty() else "--defaults", *options):
-        raise UserError("There was no update: the reason stands above.")
+        raise UserError("The update failed: the reason is above.")
     found = report(project)
     if not found.changed and found.clean:
         print("Nothing has changed: your files are up to date with the template.")

@@ -13,7 +13,7 @@ OSV_URL=${OSV_URL:-${PIP_AUDIT_OSV_URL-}}
 export OSV_URL
 [ -z "$OSV_URL" ] || set -- --secret id=osv_url,env=OSV_URL "$@"
 if ! "${0%/*}/docker-build.sh" "$@" || ! [ -s report/audit.exit ]; then
-    echo "There is no audit: the reason is above." >&2
+    echo "The audit failed: the reason is above." >&2
     exit 69
 fi
 code=$(cat report/audit.exit)

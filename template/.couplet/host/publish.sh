@@ -31,7 +31,7 @@ push() {
 
 if [ "$(docker buildx inspect | awk '$1 == "Driver:" { print $2 }')" = docker ] \
     && ! docker info --format '{{.DriverStatus}}' | grep -q io.containerd.snapshotter; then
-    echo "This builder attaches neither SBOM nor provenance: the image is pushed without. With: docker buildx create --use" \
+    echo "This builder cannot attach an SBOM and provenance: the image is pushed without them. To attach them: docker buildx create --use" \
         "--driver-opt default-load=true (the template's docs/supply-chain.md#what-is-published)" >&2
     for name; do
         docker tag "$image" "$name"
@@ -48,7 +48,7 @@ else
     built=$(docker image inspect --format "{{println .RootFS.Layers}}$about" "$image")
     about="{{with .Image}}{{println .RootFS.DiffIDs}}$about{{end}}"
     if [ "$built" != "$(docker buildx imagetools inspect --format "$about" "$to@$digest")" ]; then
-        echo "The builder has another image than $image: no tag was moved. Build and test again, then publish (the template's docs/supply-chain.md#what-is-published)." >&2
+        echo "The image that the builder pushed differs from $image here: no tag was moved. Build and test again, then publish (the template's docs/supply-chain.md#what-is-published)." >&2
         exit 1
     fi
     for name; do

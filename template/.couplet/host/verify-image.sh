@@ -8,7 +8,7 @@ here=${0%/*}
 case "$1" in
     *@sha256:*) ;;
     *)
-        echo "Which image? By its digest, since a tag may move: make verify-image IMAGE=registry.example.com/group/name@sha256:… (the template's docs/supply-chain.md#is-that-the-image)" >&2
+        echo "Which image? By its digest, since a tag may move: make verify-image IMAGE=registry.example.com/group/name@sha256:… (the template's docs/supply-chain.md#verify-an-image)" >&2
         exit 64 ;;
 esac
 "$here/docker-check.sh"
@@ -18,7 +18,7 @@ trap 'exit 130' INT TERM HUP # which dash would end at without the above
 format='{"image": {{json .Image}}, "sbom": {{json .SBOM}}}'
 if ! docker buildx imagetools inspect --format "$format" "$1" > "$about/image.json" 2> "$about/error"; then
     printf '%s\n' "The registry did not give $1:" "  $(tail -n 1 "$about/error")" \
-        "Is it reachable, and are you logged in (docker login)? (The template's docs/supply-chain.md#is-that-the-image)" >&2
+        "Is it reachable, and are you logged in (docker login)? (The template's docs/supply-chain.md#verify-an-image)" >&2
     exit 69
 fi
 "$here/python.sh" facts > "$about/facts"

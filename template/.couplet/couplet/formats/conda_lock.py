@@ -152,7 +152,7 @@ def read(path: Path) -> list[Package]:
         others = sorted(name for name in PLATFORMS if (path.parent / file_name(name)).is_file())
         if others:
             raise not_locked_error(path.name[6:-5], others)
-        raise UserError(f"{path.name} is missing: run `make env-update` (it asks for Docker only).")
+        raise UserError(f"{path.name} is missing: run `make env-update` (it needs only Docker).")
     text = path.read_text()
     sha256 = {name: digest for digest, name in re.findall(r"^# sha256 (\w+) (\S+)$", text, re.M)}
     packages = []

@@ -29,7 +29,7 @@ def read(path: Path) -> list[Locked]:
         document = tomllib.loads(path.read_text())
         version = document["metadata"]["lock-version"]
     except FileNotFoundError:
-        raise UserError(f"{path.name} is missing: run `make env-update` (it asks for Docker only).") from None
+        raise UserError(f"{path.name} is missing: run `make env-update` (it needs only Docker).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
         raise UserError(f"{path.name} is damaged ({error}): git checkout HEAD -- {path.name}, or make env-update") from None
     if not version.startswith("2."):

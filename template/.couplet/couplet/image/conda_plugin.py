@@ -35,7 +35,7 @@ def remind(command: str) -> None:
     """Print the reminder, where it was the project's environment that changed."""
     if ours():
         print(
-            f"\nThe lock knows nothing of this `conda {command}`: what it changed is lost when the container ends.\n"
+            f"\nThe lock does not contain this `conda {command}`: what it changed is lost when the container ends.\n"
             "To keep it, write it into environment.yml and run `make env-update` outside of the container.",
             file=sys.stderr,
         )

@@ -81,7 +81,7 @@ def register(kernel: settings.Kernel, variables: dict[str, str], environment: Pa
         problem = stale(kernel.name, written, environment)
         found = problem or start_and_ask(kernel.name, "import sys; print(sys.prefix)")
     if found != str(environment):
-        way = 'If a package brings one of that name, choose another: make update ARGS="--data kernel_name=NAME"'
+        way = 'If a package has one of that name, choose another: make update ARGS="--vcs-ref=:current: --data kernel_name=NAME"'
         raise UserError(f"kernel {kernel.name} runs in {found or 'nothing'}, not in {environment}.\n{way}")
     if out:
         lay(written, out)

@@ -176,7 +176,7 @@ def split_off(items: Iterable[Item], private: Iterable[str]) -> tuple[list[Item]
         try:
             Version(item.version)
         except InvalidVersion:
-            left_out[item.name] = f"has a version that is none of Python's: {item.version}"
+            left_out[item.name] = f"has a version that is not valid in Python: {item.version}"
             continue
         if any(fnmatch.fnmatchcase(item.name, pattern) for pattern in private):
             left_out[item.name] = f"is private, says [{TABLE}]"
@@ -226,7 +226,7 @@ def ask(items: Sequence[Item], address: str) -> list[Finding]:
         answers = osv.ask(address, sorted({(item.name, item.public) for item in items}))
     except osv.NoAnswer as error:
         raise UserError(
-            f"There is no audit: {plural(len(items), 'package')} could not be checked.\nAsked {address}:\n  {error}\n"
+            f"The audit failed: {plural(len(items), 'package')} could not be checked.\nRequest to {address}:\n  {error}\n"
             "It has to be reachable from this machine, through the proxy (HTTPS_PROXY) and with the certificates "
             "(SSL_CERT_FILE) of your builds.\n"
             "Another address, a company's own OSV for example: OSV_URL=https://osv.example.com make audit"

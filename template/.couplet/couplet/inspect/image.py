@@ -76,7 +76,7 @@ def problems(project: Path, root: Path, about: Path) -> tuple[dict[str, list[str
     """
     code, lines = stamp.check(project)
     if code:
-        raise UserError("\n".join(["An image can be compared with locks that are up to date.", *lines]))
+        raise UserError("\n".join(["The locks are not up to date, so no image can be compared with them.", *lines]))
     made, document, here = settings.project(project), settings.pyproject(project), platforms.this_machine()
     said = json.loads((about / "image.json").read_text())
     # of an image for several platforms, what is this one's

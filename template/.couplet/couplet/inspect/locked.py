@@ -21,7 +21,7 @@ def conda(folder: Path, dev: bool = False) -> dict[str, dict[str, conda_lock.Rec
         return {}
     if found := conda_lock.records(folder / "conda.lock", dev):
         return found
-    raise UserError("conda.lock is missing: run `make env-update` (it asks for Docker only).")
+    raise UserError("conda.lock is missing: run `make env-update` (it needs only Docker).")
 
 
 def ask_conda(verb: str, records: Iterable[conda_lock.Record], subdir: str = "") -> str:

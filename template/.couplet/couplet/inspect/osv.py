@@ -33,7 +33,7 @@ TRIES, PATIENCE = 3, 30
 """How often a request is made that gets no answer, and the seconds that each is waited for."""
 Package = tuple[str, str]
 """Name and version, which is no local one."""
-UNREAD = "its answer was cut short, or is none of OSV's"
+UNREAD = "its answer was cut short, or is not in OSV's format"
 
 
 class NoAnswer(UserError):

@@ -161,7 +161,7 @@ def clashes(prefix: Path) -> None:
             if not place.is_file() or files.sha256(str(place)) != entry.get("sha256_in_prefix"):
                 other.append(f"{entry['original_path']} of {record['name']}")
     if other:
-        print(f"conda: of two packages with one file, the other's is in place: {', '.join(other)}", flush=True)
+        print(f"conda: packages have different files at the same path; overwritten: {', '.join(other)}", flush=True)
 
 
 def noarch_sources(recorded: list[dict[str, Any]]) -> list[str]:

@@ -45,8 +45,8 @@ def problems(specs: Iterable[str], locked: Iterable[conda_lock.Package]) -> tupl
                 wrong.append(f"{name} {version} is locked in the build {build}; environment.yml: {text}")
         elif not wanted and re.search(r"(^|_)cpu(_|$)", build):
             wrong.append(
-                f"{name} {version} is locked in the build {build}; environment.yml ({text}) does not say which: "
-                f"write {name}=*=cuda*, or {name}=*=*cpu* where that is meant"
+                f"{name} {version} is locked in the build {build}; environment.yml ({text}) names no build: "
+                f"write {name}=*=cuda* for CUDA, or {name}=*=*cpu* if the CPU build is meant"
             )
     if "cuda-version" not in packages:
         wrong.append("no package uses CUDA (cuda-version is not locked); environment.yml: name one, such as pytorch=*=cuda*")

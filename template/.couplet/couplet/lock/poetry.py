@@ -42,7 +42,7 @@ def lock(
         try:
             poetry_lock.read(path)
         except UserError:
-            print("poetry.lock is damaged: solving from nothing", flush=True)
+            print("poetry.lock is damaged: solving without it", flush=True)
             path.unlink()
     steps = [["lock", "--regenerate"]] if everything else [["lock"]]
     mine = sorted(set(update) & {name for _, name in poetry_lock.versions(path)})

@@ -131,7 +131,7 @@ def check(document: dict[str, Any]) -> None:
     """
     project, poetry = document.get("project", {}), document.get("tool", {}).get("poetry", {})
     if not isinstance(document.get("tool", {}).get("couplet", {}), dict):
-        raise UserError("pyproject.toml: tool.couplet is a table. It begins so: [tool.couplet]")
+        raise UserError("pyproject.toml: tool.couplet must be a table. Its header: [tool.couplet]")
     _known(", [tool.couplet]", settings.table(document), OPTIONS)
     _known(", [project]", project, PROJECT)
     _known("", document, ("project", "dependency-groups", "build-system", "tool"))
@@ -140,14 +140,14 @@ def check(document: dict[str, Any]) -> None:
     if "dependencies" in poetry.get("group", {}).get("conda", {}) or not all(
         "==" in str(line) for line in groups.get("conda", ())
     ):
-        raise UserError("pyproject.toml: the group conda is what `make env-update` writes. Give your own another name.")
+        raise UserError("pyproject.toml: the group name conda is reserved for `make env-update`. Choose another.")
     for line in chain(project.get("dependencies", ()), *extras.values(), *groups.values()):
         # a group may include another: {include-group = "..."}
         if isinstance(line, str) and (found := REQUIREMENT.match(line)):
             raise dependency_error("pyproject.toml", found[1], str(found.lastgroup))
         if isinstance(line, str) and re.match(r"\s*python\b(?![.-])", line):
             raise UserError(
-                f"pyproject.toml: `{line}` is not a package of an index. Python's versions are requires-python in [project]."
+                f"pyproject.toml: `{line}` cannot be a dependency. Python's versions are set with requires-python in [project]."
             )
     for source in poetry.get("source", ()):
         if isinstance(source, dict) and re.match(r"\w+://[^/]*@", str(source.get("url"))):

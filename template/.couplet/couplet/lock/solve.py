@@ -256,12 +256,12 @@ def previous(project: Path) -> Previous:
             virtual = {one.name: sorted(one.virtual_packages) for one in LockFile.from_path(path).platforms()}
             return Previous(conda_lock.repodata(path, dev=True), False, virtual)
         except (ParseCondaLockError, UserError) as error:
-            say(f"conda.lock is damaged ({str(error).splitlines()[0]}): solving from nothing")
+            say(f"conda.lock is damaged ({str(error).splitlines()[0]}): solving without it")
     elif (project / "conda-lock.yml").is_file():
         try:
             return Previous(_conda_lock_yml(project / "conda-lock.yml"), True, {})
         except Exception as error:  # whatever the parser finds: a damaged lock is no lock
-            say(f"conda-lock.yml is damaged ({str(error).splitlines()[0]}): solving from nothing")
+            say(f"conda-lock.yml is damaged ({str(error).splitlines()[0]}): solving without it")
     return Previous({}, False, {})
 
 

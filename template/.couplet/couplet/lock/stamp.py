@@ -136,10 +136,10 @@ def check(project: Path) -> tuple[int, list[str]]:
     if missing := [name for name in locks if not (project / name).is_file()]:
         return 2, [f"There is no {' '.join(missing)}: run `make env-update`."]
 
-    given_up, gone = "a platform that the project does not lock for", f"an {DEV} that is gone"
+    given_up, gone = "the project does not lock for its platform", f"there is no {DEV}"
     stale = [
-        f"{name} belongs to {gone if DEV not in inputs and name.startswith('conda-dev-') else given_up}. "
-        "Run `make env-update`: it deletes it."
+        f"{name} is not needed: {gone if DEV not in inputs and name.startswith('conda-dev-') else given_up}. "
+        "Run `make env-update`, which deletes it."
         for name in others
     ]
     now = current(project, made.conda)
