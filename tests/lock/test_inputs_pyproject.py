@@ -310,7 +310,7 @@ REFUSED = {
     "a source's password": (f'{HEAD}[[tool.poetry.source]]\nname = "own"\nurl = "https://ada:secret@example.com/simple"\n', "pyproject.toml, [[tool.poetry.source]]: own has a user name or a password in its address"),
     # the group that the pins go into
     "a group conda": (f'{HEAD}[dependency-groups]\nconda = ["lib>=1"]\n', "the group name conda is reserved for `make env-update`. Choose another."),
-    "a group conda of the old form": (f'{OLD}[tool.poetry.group.conda.dependencies]\nlib = "^1"\n', "the group conda is what"),
+    "a group conda of the old form": (f'{OLD}[tool.poetry.group.conda.dependencies]\nlib = "^1"\n', "the group name conda is reserved"),
     # what builds the project
     "Poetry before poetry-core": (f'{OLD}[build-system]\nrequires = ["poetry>=0.12"]\nbuild-backend = "poetry.masonry.api"\n', "build-system.build-backend is poetry.masonry.api. The image is built by poetry-core alone: write build-backend"),
     "setuptools": (f'{HEAD}[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n', "build-system.build-backend is setuptools.build_meta"),
