@@ -165,7 +165,9 @@ def test_a_link_to_a_folder_is_no_file():
     assert conda.real_files(entries) == ["lib/x"]
 
 
-@pytest.mark.parametrize(("content", "said"), [("1", ""), ("2", "different files at the same path; overwritten: share/x of beta\n")])
+@pytest.mark.parametrize(
+    ("content", "said"), [("1", ""), ("2", "different files at the same path; overwritten: share/x of beta\n")]
+)
 def test_one_file_of_two_packages_is_told_where_they_differ(tmp_path, capsys, content, said):
     packages = [odd_package(tmp_path, name, {"share/x": text}) for name, text in (("alpha", "1"), ("beta", content))]
     conda.link(packages, tmp_path / "env")

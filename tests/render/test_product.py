@@ -143,7 +143,10 @@ def edit(folder: Path, under: str, name: str, old: str, new: str, count: int = -
         file.write_text(file.read_text().replace(old, new, count))
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+AT_NIGHT = ("a file more, in some", "a key twice", "TOML, for one licence", "blanks at a line's end", "no newline at the end")
+
+
+@pytest.mark.parametrize("fault", [pytest.param(one, marks=pytest.mark.soak) if one in AT_NIGHT else one for one in FAULTS])
 def test_a_fault_in_any_file_is_seen(tmp_path, product, fault):
     """The negative control of the product, on a cover of all pairs of choices."""
     copy = template.snapshot(tmp_path / "template")

@@ -428,7 +428,10 @@ def make_update(project: Path, *words: str) -> subprocess.CompletedProcess:
 CROSSINGS = [*((version, "default") for version in OLD), (OLD[-1], "staged"), (OLD[-1], "flask")]
 
 
-@pytest.mark.parametrize(("version", "name"), CROSSINGS)
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [pytest.param(*one, marks=() if one in (CROSSINGS[0], *CROSSINGS[-2:]) else pytest.mark.soak) for one in CROSSINGS],
+)
 def test_the_crossing_from_0_x_is_one_command_and_names_every_edit_in_what_was_the_templates(begun, version, name):
     """`make update` with the scripts of 0.x; then what the first build runs, or `make update` once more."""
     project = begun(version, name)
@@ -453,7 +456,7 @@ def test_the_crossing_from_0_x_is_one_command_and_names_every_edit_in_what_was_t
     assert again.returncode == 1 and names in again.stdout and "not committed yet" in again.stdout
 
 
-@pytest.mark.parametrize("version", [OLD[0], OLD[-1]])
+@pytest.mark.parametrize("version", [pytest.param(OLD[0], marks=pytest.mark.soak), OLD[-1]])
 def test_the_crossing_says_nothing_where_nothing_was_edited(begun, version):
     """The negative control, and the end of the questions: once the deletions are in git's index the build does not look."""
     project = begun(version, "default")

@@ -262,7 +262,7 @@ def test_the_exit_code_is_0_where_there_is_nothing(project, monkeypatch, capfd):
 
 def test_an_update_that_copier_refuses_is_an_error(project, monkeypatch):
     (project / "web.py").write_text("not committed\n")
-    with pytest.raises(UserError, match="The update (failed|was refused)"):
+    with pytest.raises(UserError, match="The update failed"):
         run(project, monkeypatch, "update")
 
 
@@ -329,7 +329,7 @@ def test_an_update_that_would_need_trust_is_refused(template, project, monkeypat
     """The template's command has not run, in the update or in the report on it. The negative control: with trust it does."""
     ran = tmp_path / "ran"
     commit(template, {"copier.yml": f"_tasks: ['touch {ran}']\n{QUESTIONS}"}, "v3.0.0")
-    with pytest.raises(UserError, match="The update (failed|was refused)"):
+    with pytest.raises(UserError, match="The update failed"):
         run(project, monkeypatch, "update")
     assert not ran.exists() and not pending(project)
     copier.run_update(project, defaults=True, overwrite=True, quiet=True, unsafe=True)
