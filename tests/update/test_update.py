@@ -294,7 +294,7 @@ def test_a_file_that_git_ignores_is_not_written_over_or_deleted(template, tmp_pa
     (project / path).unlink(missing_ok=True)
     commit(project, {".gitignore": path})
     (project / path).write_text("mine\n")
-    with pytest.raises(UserError, match=f"(?s)no update.*  mv {path} {path}.mine\n.*git add --force FILE"):
+    with pytest.raises(UserError, match=f"(?s)update was refused.*  mv {path} {path}.mine\n.*git add --force FILE"):
         run(project, monkeypatch, "update", *options)
     assert (project / path).read_text() == "mine\n" and not pending(project)
     # the negative control: Copier alone says nothing
