@@ -241,7 +241,7 @@ def test_an_edit_while_the_solver_is_at_work_stays(solved):
     before = solved.locks()
     solver(solved, "echo '# mine' >> pyproject.toml")
     shown = solved.make("env-update", fails=True).output
-    assert "While the locks were made, one of these has changed" in shown and "Run `make env-update` again." in shown
+    assert "While the locks were made, one of these has changed" in shown and "Run `make env-update` again (" in shown
     assert solved.locks() == {**before, "pyproject.toml": before["pyproject.toml"] + b"# mine\n"} and left(solved) == []
 
 
