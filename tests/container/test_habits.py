@@ -84,8 +84,8 @@ def unprotected(with_conda):
     "command",
     [
         "pip install tabulate",
-        "python -m pip install -U numpy",
-        "pip uninstall -y numpy",
+        pytest.param("python -m pip install -U numpy", marks=pytest.mark.soak),
+        pytest.param("pip uninstall -y numpy", marks=pytest.mark.soak),
         "poetry run pip install tabulate",
         "python -m venv /tmp/v && /tmp/v/bin/pip install -q uv && unset VIRTUAL_ENV && /tmp/v/bin/uv pip install tabulate",
     ],

@@ -242,6 +242,7 @@ def test_the_readmes_way_without_docker_gives_what_the_locks_say(fitting, poetry
     assert versions["numpy"] == OLD["numpy"] and versions["sea-ice"]
 
 
+@pytest.mark.soak
 def test_a_naive_install_overwrites_condas_files_and_is_seen(fitting, poetry_image):
     """The negative control, with the real Poetry: without the line that deletes direct_url.json, it takes conda's packages at
     equal versions, direct (numpy) and transitive (idna), and the comparison of the build names them."""
