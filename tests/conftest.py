@@ -165,7 +165,7 @@ def sources(package_sources: str, request: pytest.FixtureRequest) -> Iterator[st
     if names:
         container.docker("image", "rm", "--force", *names)
     # Those whose name a later build took; our label says which these are. Where another process is at it, it does the same.
-    container.docker("image", "prune", "--force", "--filter", "label=org.couplet.poetry-lock.sha256", check=False)
+    container.docker("image", "prune", "--force", "--filter", engine.LABEL, check=False)
 
 
 @pytest.fixture(scope="session")

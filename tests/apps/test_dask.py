@@ -76,9 +76,8 @@ def name_of(project: Project) -> str:
 @pytest.fixture(scope="session")
 def project(dask, tmp_path_factory) -> Project:
     """The variant, built, with a data set in partitions in its folder."""
-    made = dask
     path = tmp_path_factory.mktemp("dask-data") / "project"
-    shutil.copytree(made.path, path, symlinks=True)
+    shutil.copytree(dask.path, path, symlinks=True)
     numbers = random.Random(77)
     (path / "data").mkdir()
     for part in range(12):
@@ -86,7 +85,7 @@ def project(dask, tmp_path_factory) -> Project:
         (path / "data" / f"part-{part:02}.csv").write_text("\n".join(["kind,value", *rows, ""]))
     for name, text in {"analysis.py": ANALYSIS, "whole.py": WHOLE, "eater.py": EATER}.items():
         (path / name).write_text(text)
-    return Project(path, made.images)
+    return Project(path, dask.images)
 
 
 @pytest.fixture(scope="module")
@@ -281,17 +280,11 @@ def test_a_taken_port_is_said(project, cluster):
         other.make("cluster-stop")
 
 
-@pytest.fixture(scope="module")
-def by_poetry(build) -> Project:
-    """The same without conda."""
-    answers = {"project_name": "Star Count", "environment": "poetry", "cluster": "dask", "kernel": False}
-    return build(Variant("dask-poetry", "a Dask cluster without conda", answers, build=True))
-
-
 @pytest.mark.soak
-def test_without_conda_the_cluster_is_the_same(by_poetry):
+def test_without_conda_the_cluster_is_the_same(build):
     """Dask from PyPI, in a virtual environment; the dashboard's own page needs bokeh."""
-    made = by_poetry
+    answers = {"project_name": "Star Count", "environment": "poetry", "cluster": "dask", "kernel": False, "hosting": "hpc"}
+    made = build(Variant("dask-poetry", "a Dask cluster without conda", answers, build=True))
     port = ports.free()
     try:
         shown = made.make("cluster", "N=2", f"DASHBOARD_PORT={port}").output
@@ -302,6 +295,7 @@ def test_without_conda_the_cluster_is_the_same(by_poetry):
     finally:
         made.make("cluster-stop")
     assert "computed by the threads of this machine" in made.make("run").output
+    made.make("run", "CMD=python -m star_count.slurm --help")
 
 
 def test_the_cluster_is_only_where_it_was_asked_for(render):

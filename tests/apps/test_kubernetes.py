@@ -243,10 +243,9 @@ def asked(name: str, probe: dict, ports: list[dict]) -> bool:
 
 
 def test_a_dask_cluster_computes_under_the_settings_of_its_pods(dask):
-    project = dask
-    document = of(project, "DaskCluster")
-    job = pod_of(project, "Job")
-    with dask_cluster(project, document) as (network, names):
+    document = of(dask, "DaskCluster")
+    job = pod_of(dask, "Job")
+    with dask_cluster(dask, document) as (network, names):
         for part, pod in kubernetes.pods(document).items():
             [container] = pod["containers"]
             for probe in [container[key] for key in container if key.endswith("Probe")]:
@@ -257,8 +256,8 @@ def test_a_dask_cluster_computes_under_the_settings_of_its_pods(dask):
                 nowhere = {**probe, "httpGet": {**probe["httpGet"], "path": "/no-such-page"}}
                 assert not asked(names[part], nowhere, container["ports"])
         options = (*kubernetes.docker_options(job), "--network", network)
-        shown = docker("run", "--rm", *options, project.runtime, *job["containers"][0]["args"]).output
+        shown = docker("run", "--rm", *options, dask.runtime, *job["containers"][0]["args"]).output
         assert "computed by 1 workers of tcp://star-count-scheduler:8786" in shown and "0.82" in shown
     # the negative control: without the cluster the same job says that nobody answers
-    done = docker("run", "--rm", *kubernetes.docker_options(job), project.runtime, *job["containers"][0]["args"], check=False)
+    done = docker("run", "--rm", *kubernetes.docker_options(job), dask.runtime, *job["containers"][0]["args"], check=False)
     assert done.code and "no Dask scheduler answers" in done.output

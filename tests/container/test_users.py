@@ -15,6 +15,7 @@ import pytest
 
 from tests.harness import checks, container
 from tests.harness.container import derived, docker, running
+from tests.harness.soak import some
 from tests.mirror import images
 
 WHO = """
@@ -81,7 +82,7 @@ def test_a_home_of_someone_elses_in_tmp_is_not_taken(built):
         assert "No HOME for user 12345" in done.output
 
 
-@pytest.mark.parametrize("user", ["1000:1000", pytest.param("12345:0", marks=pytest.mark.soak), "12345:6789"])
+@pytest.mark.parametrize("user", some(["1000:1000", "12345:0", "12345:6789"], "1000:1000", "12345:6789"))
 def test_a_locked_down_container_runs_the_project_and_the_kernel(built, user):
     options = (*LOCKED_DOWN, "--user", user)
     assert f"computed in {built.prefix}" in container.run(built.runtime, options=options)

@@ -10,9 +10,12 @@ import datetime
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 
 RECORD = Path(__file__).parents[1] / "soak.json"
 
@@ -23,6 +26,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: loads the machine or wrecks an engine on purpose; `nox -s soak` runs it")
+
+
+def some(values: Iterable[Any], *by_day: Any) -> list[ParameterSet]:
+    """Return parameters: those of `by_day` for each run, the others for `nox -s soak`. A tuple is several arguments."""
+    values = list(values)
+    assert set(by_day) <= set(values), f"no such parameter: {set(by_day) - set(values)}"
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=() if value in by_day else pytest.mark.soak)
+        for value in values
+    ]
 
 
 @pytest.hookimpl(tryfirst=True)

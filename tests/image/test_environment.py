@@ -16,13 +16,6 @@ from tests.mirror import images
 
 
 @pytest.fixture
-def runtime(built):
-    """A container of the runtime image."""
-    with running(built.runtime) as host:
-        yield host
-
-
-@pytest.fixture
 def dev(built):
     """A container of the dev image."""
     with running(built.dev) as host:

@@ -19,6 +19,7 @@ import yaml
 from tests.harness import container, forge, registry, scratch, template
 from tests.harness.programs import in_front
 from tests.harness.project import Project
+from tests.harness.soak import some
 from tests.mirror import engine, osv
 from tests.render.test_linters import steps
 
@@ -54,7 +55,7 @@ def run(project: Project, job: str, **variables: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
-@pytest.fixture(params=["github", pytest.param("gitlab", marks=pytest.mark.soak)])
+@pytest.fixture(params=some(HOSTS, "github"))
 def ours(request, built, copy_of, template_repository, tmp_path) -> Project:
     """A built project with the pipeline of each host, in a folder that the containers cannot see into.
 

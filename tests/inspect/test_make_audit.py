@@ -15,6 +15,7 @@ from tests.harness import leaks, template
 from tests.harness.checks import locked_by_poetry
 from tests.harness.locks import edit
 from tests.harness.project import Project
+from tests.harness.soak import some
 from tests.mirror import engine, osv
 
 FOUND, UNAVAILABLE = 1, 69
@@ -70,7 +71,7 @@ def locked_by_poetry_alone(template_repository, sources, tmp_path_factory) -> Pr
     return project
 
 
-@pytest.fixture(params=["conda-poetry", pytest.param("poetry", marks=pytest.mark.soak)])
+@pytest.fixture(params=some(["conda-poetry", "poetry"], "conda-poetry"))
 def project(request, sources) -> Project:
     """A locked project of each kind. What the audit reads of a lock, and asks: tests/inspect/test_audit.py, of both kinds."""
     return request.getfixturevalue("locked" if request.param == "conda-poetry" else "locked_by_poetry_alone")

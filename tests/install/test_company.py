@@ -24,6 +24,7 @@ from tests.conftest import IMAGES, SMALL
 from tests.harness import container, leaks, registry, template
 from tests.harness.locks import check, edit, restamp
 from tests.harness.project import Project
+from tests.harness.soak import some
 from tests.mirror import engine, gate, images
 
 
@@ -101,7 +102,7 @@ TASKS = ("--file", ".couplet/tasks.Dockerfile")
 @pytest.mark.parametrize(
     # .netrc is how every fault of tests/install/test_faults.py is met
     "way",
-    ["in the addresses", pytest.param("in .netrc", marks=pytest.mark.soak), "by a token, and by channel"],
+    some(["in the addresses", "in .netrc", "by a token, and by channel"], "in the addresses", "by a token, and by channel"),
 )
 def test_the_password_gets_there_and_leaves_no_trace(project, small, company, tmp_path, way, record_property):
     environment = home(tmp_path / "home", written(way, company), company)
@@ -346,7 +347,7 @@ def lock(project: Project, hashes: dict[str, str], sources: dict[str, str] | Non
 OTHER = {"another version": "1.0", "another file of the same version": "2.0"}
 
 
-@pytest.mark.parametrize("what", ["another version", pytest.param("another file of the same version", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("what", some(OTHER, "another version"))
 def test_a_further_index_may_have_what_is_locked_in_another_form(render, sources, tmp_path, what):
     """As pip has it: the file is the one with the right hash. What the main index lacks comes from the further one."""
     project = render(**SMALL, environment="poetry")
@@ -428,7 +429,7 @@ def test_without_an_index_of_ones_own_pips_default_is_asked_first(sources, image
     assert default == found and found.startswith("https://")
 
 
-@pytest.mark.parametrize("way", [pytest.param("in the addresses", marks=pytest.mark.soak), "in .netrc"])
+@pytest.mark.parametrize("way", some(["in the addresses", "in .netrc"], "in .netrc"))
 def test_a_container_of_dev_gets_the_settings_and_keeps_none(small, copy_of, company, tmp_path, way):
     """`make shell`, for programs: what Poetry and conda fetch inside comes from the company. The negative control: without its settings neither gets anything."""
     project = copy_of(small)

@@ -18,6 +18,7 @@ from tests.conftest import IMAGES
 from tests.harness import container
 from tests.harness.locks import check, edit, left, restamp
 from tests.harness.project import Done, Project
+from tests.harness.soak import some
 from tests.install.test_company import build, home, written
 from tests.mirror import engine, gate, images
 from tests.mirror.gate import Fault
@@ -78,9 +79,7 @@ def fetch(small: Project, folder: Path, environment: dict[str, str], *options: s
     return container.docker("run", "--rm", *mounts, *options, images.MINIFORGE, "sh", "-c", command, check=False)
 
 
-@pytest.mark.parametrize(
-    "kind", ["unavailable", "corrupted", *(pytest.param(kind, marks=pytest.mark.soak) for kind in ("truncated", "cut", "slow"))]
-)
+@pytest.mark.parametrize("kind", some(["unavailable", "corrupted", "truncated", "cut", "slow"], "unavailable", "corrupted"))
 def test_a_fault_of_the_channel_that_passes_is_no_failure(small, mirror, environment, tmp_path, kind):
     mirror.faults = [Fault("/idna-", kind, times=1, seconds=9)]
     done = fetch(small, tmp_path, environment)
@@ -125,7 +124,7 @@ LASTING = {
 }
 
 
-@pytest.mark.parametrize("kind", ["unavailable", "corrupted", pytest.param("truncated", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kind", some(LASTING, "unavailable", "corrupted"))
 def test_a_fault_of_the_channel_that_lasts_is_named(small, mirror, environment, tmp_path, kind):
     mirror.faults = [Fault("/idna-", kind)]
     done = fetch(small, tmp_path, environment)
@@ -234,7 +233,7 @@ def test_a_wrong_clock_is_told_by_the_certificates_dates(project, sources, tmp_p
     assert project.locks() == before and mirror.served == []
 
 
-@pytest.mark.parametrize("when", ["1970-01-02", pytest.param("2099-12-31", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("when", some(["1970-01-02", "2099-12-31"], "1970-01-02"))
 def test_files_from_another_time_are_locked_and_built_as_ever(project, when):
     for path in project.path.rglob("*"):
         if path.is_file():

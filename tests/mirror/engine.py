@@ -148,7 +148,7 @@ def make_room(engine: Engine, progress: Progress, wanted: int = ROOM, least: int
             try:
                 docker(engine, "builder", "prune", "--force", "--all", *some, timeout=PRUNE_SECONDS)
             except subprocess.TimeoutExpired:
-                progress("builds of another run use the build cache: what they use stays")
+                progress(f"not done after {PRUNE_SECONDS} s: builds of another run use the build cache")
     if (free := shutil.disk_usage(data).free) < least:
         raise EngineError(
             f"the disk of {data} has {free / 1e9:.1f} GB left, and {least / 1e9:.1f} GB are the least to begin with, even though the private engine "

@@ -13,6 +13,7 @@ import pytest
 
 from tests.harness import parsers, summary, template, update
 from tests.harness.product import ANSWERS_FILE, Product, Refused
+from tests.harness.soak import some
 
 TABLE = Path(__file__).parents[1] / "files.toml"
 NAME = {"project_name": "Sea Ice"}
@@ -143,10 +144,10 @@ def edit(folder: Path, under: str, name: str, old: str, new: str, count: int = -
         file.write_text(file.read_text().replace(old, new, count))
 
 
-AT_NIGHT = ("a file more, in some", "a key twice", "TOML, for one licence", "blanks at a line's end", "no newline at the end")
+AT_NIGHT = {"a file more, in some", "a key twice", "TOML, for one licence", "blanks at a line's end", "no newline at the end"}
 
 
-@pytest.mark.parametrize("fault", [pytest.param(one, marks=pytest.mark.soak) if one in AT_NIGHT else one for one in FAULTS])
+@pytest.mark.parametrize("fault", some(FAULTS, *(FAULTS.keys() - AT_NIGHT)))
 def test_a_fault_in_any_file_is_seen(tmp_path, product, fault):
     """The negative control of the product, on a cover of all pairs of choices."""
     copy = template.snapshot(tmp_path / "template")

@@ -17,6 +17,7 @@ from tests.harness import checks, container, saturn
 from tests.harness.container import derived, docker, running
 from tests.harness.project import Done, Project
 from tests.harness.saturn import PREFIX, OnSaturn
+from tests.harness.soak import some
 from tests.harness.variants import variants
 
 CHANGED = f"""
@@ -65,7 +66,7 @@ def registered(project) -> str:
     return f"{project.images}:saturn"
 
 
-every_way = pytest.mark.parametrize("way", ["image", pytest.param("pasted", marks=pytest.mark.soak), "registered"])
+every_way = pytest.mark.parametrize("way", some(["image", "pasted", "registered"], "image", "registered"))
 """By day, what is pasted is compared with `image` (`test_the_one_script_gives_the_same`)."""
 
 
@@ -131,13 +132,10 @@ INDEX = "index-url = https://example.com/simple\nextra-index-url =\n    https://
 TIMEOUTS = ("PIP_DEFAULT_TIMEOUT", "UV_HTTP_TIMEOUT", "POETRY_REQUESTS_TIMEOUT")
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "/etc/pip.conf",
-        *(pytest.param(f"{one}/pip.conf", marks=pytest.mark.soak) for one in ("/home/jovyan/.config/pip", "/opt/saturncloud")),
-    ],
-)
+PLACES = ("/etc/pip.conf", "/home/jovyan/.config/pip/pip.conf", "/opt/saturncloud/pip.conf")
+
+
+@pytest.mark.parametrize("place", some(PLACES, "/etc/pip.conf"))
 def test_pips_settings_in_the_base_image_hold_for_uv_and_poetry_too(render, package_sources, tmp_path, place):
     """As in builds, which tests/install/test_faults.py holds to it: the addresses, and how long a slow mirror is waited for."""
 
@@ -326,10 +324,7 @@ WRONG = {
 }
 
 
-AT_NIGHT = ("there is no sudo", "the environment is root's", "conda is elsewhere")
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.soak) if case in AT_NIGHT else case for case in WRONG])
+@pytest.mark.parametrize("case", some(WRONG, "sudo asks for a password", "there is no environment"))
 def test_what_the_base_image_lacks_is_named(project, case):
     instructions, message = WRONG[case]
     # the layers of `derived` are of an image with a plain name

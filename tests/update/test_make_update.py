@@ -6,17 +6,16 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
-from _pytest.mark import ParameterSet
 
 from tests.conftest import IMAGES
 from tests.harness import adopting, template, update
 from tests.harness.container import docker
 from tests.harness.project import Project
+from tests.harness.soak import some
 from tests.harness.update import Edit
 
 MADE_UP = "v0.0.1"
@@ -174,11 +173,6 @@ def test_what_stands_in_the_way_is_named(old, case):
 
 
 # --- and then it builds ----------------------------------------------------------------------------
-
-
-def some(values: Iterable[str], *every_time: str) -> list[ParameterSet]:
-    """Return parameters: those of `every_time` for each run, the others for `nox -s soak`."""
-    return [pytest.param(value, marks=[] if value in every_time else [pytest.mark.soak]) for value in values]
 
 
 @pytest.mark.parametrize("version", some(template.releases(), NEWEST))

@@ -28,6 +28,7 @@ from packaging.version import Version
 
 from couplet.update import ANSWERS, BACK, OF_0, report
 from tests.harness import template, update
+from tests.harness.soak import some
 from tests.harness.update import Edit
 from tests.harness.variants import variants
 
@@ -82,7 +83,7 @@ def by_day(cases: list[tuple[str, str]]) -> set[tuple[str, str]]:
 
 every_release_and_variant = pytest.mark.parametrize(
     ("version", "name"),
-    [pytest.param(*case, marks=() if case in by_day(CASES) else pytest.mark.soak) for case in CASES],
+    some(CASES, *by_day(CASES)),
     ids=lambda value: value,
 )
 
@@ -258,9 +259,7 @@ CHAINS = ("environment", "profile", "app")
 """The questions that most files hang on: the others' chains are long work for the night."""
 
 
-@pytest.mark.parametrize(
-    "question", [pytest.param(question, marks=() if question in CHAINS else pytest.mark.soak) for question in FLIPS]
-)
+@pytest.mark.parametrize("question", some(FLIPS, *CHAINS))
 def test_an_answer_can_be_changed_to_every_other_and_back(history, begun, fresh, question):
     """From the made-up release, and then at the same version; each moves exactly its files."""
     answers = rows(MADE_UP, history)["default"]
@@ -377,7 +376,7 @@ def test_by_day_every_answer_is_flipped_and_every_release_and_question_has_its_t
 
 @pytest.mark.parametrize(
     ("version", "question", "number"),
-    [pytest.param(*flip, marks=() if flip in BY_DAY else pytest.mark.soak) for flip in EVERY_FLIP],
+    some(EVERY_FLIP, *BY_DAY),
 )
 def test_a_flipped_answer_moves_exactly_its_files_and_deletes_no_edit_unsaid(history, begun, fresh, version, question, number):
     """With another answer at the update; every second file is edited, so that what is named without an edit is seen too."""
@@ -430,7 +429,7 @@ CROSSINGS = [*((version, "default") for version in OLD), (OLD[-1], "staged"), (O
 
 @pytest.mark.parametrize(
     ("version", "name"),
-    [pytest.param(*one, marks=() if one in (CROSSINGS[0], *CROSSINGS[-2:]) else pytest.mark.soak) for one in CROSSINGS],
+    some(CROSSINGS, CROSSINGS[0], *CROSSINGS[-2:]),
 )
 def test_the_crossing_from_0_x_is_one_command_and_names_every_edit_in_what_was_the_templates(begun, version, name):
     """`make update` with the scripts of 0.x; then what the first build runs, or `make update` once more."""
@@ -456,7 +455,7 @@ def test_the_crossing_from_0_x_is_one_command_and_names_every_edit_in_what_was_t
     assert again.returncode == 1 and names in again.stdout and "not committed yet" in again.stdout
 
 
-@pytest.mark.parametrize("version", [pytest.param(OLD[0], marks=pytest.mark.soak), OLD[-1]])
+@pytest.mark.parametrize("version", some([OLD[0], OLD[-1]], OLD[-1]))
 def test_the_crossing_says_nothing_where_nothing_was_edited(begun, version):
     """The negative control, and the end of the questions: once the deletions are in git's index the build does not look."""
     project = begun(version, "default")
