@@ -66,11 +66,21 @@ def cache_records() -> set[str]:
     return {line.split()[1] for line in shown.splitlines() if line.startswith("ID:")}
 
 
-def forget(images: list[str], records: set[str]) -> None:
-    """Delete images, and of the build cache what is not in `records`."""
-    subprocess.run(["docker", "image", "rm", "--force", *images], capture_output=True)
+def unnamed() -> set[str]:
+    """Return the ids of images whose name a later build took."""
+    return set(docker("image", "ls", "--quiet", "--no-trunc", "--filter", "dangling=true").split())
+
+
+def held() -> set[str]:
+    """Return the ids of what an engine holds that has no name: the build cache, and images that lost theirs."""
+    return cache_records() | unnamed()
+
+
+def forget(images: list[str], before: set[str]) -> None:
+    """Delete images, and of what has no name all that was not `held` before."""
+    subprocess.run(["docker", "image", "rm", "--force", *images, *(unnamed() - before)], capture_output=True)
     for _ in range(4):  # a record goes when nothing hangs on it any more
-        new = cache_records() - records
+        new = cache_records() - before
         for record in new:
             subprocess.run(["docker", "builder", "prune", "--force", "--all", "--filter", f"id={record}"], capture_output=True)
         if not new:

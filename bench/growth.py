@@ -85,7 +85,7 @@ class Growth:
 
     def round(self, taken: Taken, number: int) -> None:
         """Measure cold builds of each size, couplet and the lower bound in turn."""
-        before, images = engine.cache_records(), []
+        before, images = engine.held(), []
         for count, workload in self.workloads.items():
             salt = engine.salted(f"growth{number}-{count}")
             images += [f"{salt}{base}" for base in engine.BASES]

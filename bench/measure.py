@@ -53,7 +53,7 @@ class Science:
 
     def round(self, taken: Taken, number: int) -> None:
         """Measure all systems in turn, each from nothing to its rebuilds."""
-        before = engine.cache_records()
+        before = engine.held()
         taken.add("base_bytes", "debian", image_bytes("debian:bookworm-slim"), "bytes")
         salt, other = (engine.salted(f"bench{number}{suffix}") for suffix in ("", "-other"))
         images = [f"{prefix}{base}" for prefix in (salt, other) for base in engine.BASES]

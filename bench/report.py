@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ def write(result: dict) -> None:
     parts = {
         "targets": table_of_targets(result),
         "pictures": PICTURES,
-        "figures": [f"Machine and versions: {machine}.", "", *table_of_figures(result)],
+        "figures": [*textwrap.wrap(f"Machine and versions: {machine}.", 120), "", *table_of_figures(result)],
     }
     for name, lines in parts.items():
         put(name, lines)

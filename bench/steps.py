@@ -125,7 +125,7 @@ def main() -> int:
             states = prepare(Path(folder), channel(sources), say)
             rounds: dict[str, list[list[Step]]] = {name: [] for name in BUILDS}
             for number in range(options.rounds):
-                before = engine.cache_records()
+                before = engine.held()
                 images, caches, salt = ["couplet-bench-steps"], f"steps{number}", engine.salted(f"steps{number}")
                 for name, state in zip(BUILDS, ("base", "other"), strict=True):
                     rounds[name].append(build(states[state], images[0], salt, caches))
