@@ -62,7 +62,7 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Put the mistakes of tests/mutants.toml in, one at a time, and say which no test sees. `-- --part 2/4`, `-- --engine`: with Docker's."""
+    """Put the mistakes of tests/mutants.toml in, one at a time, and say which no test sees. `-- --part 2/4`, `-- --engine`: Docker's."""
     install(session, "tests")
     session.run("python", "-m", "tests.harness.mutants", *session.posargs)
 

@@ -7,7 +7,7 @@ A mistake that no test sees survives: the promise is kept by luck. Each entry ha
     old, new  the text that is replaced, which occurs `count` times (1 by default), and what comes in its place
     promise   what is broken by it
     test      the test that has to fail: a pytest node id, or a file
-    engine    true where that test needs a Docker engine: left out unless --engine is given
+    engine    true where that test needs a Docker engine: --engine runs these, and only these
 
 A new promise is entered here, with a mistake that breaks it. Copies of this repository are changed, never the working tree:
 
@@ -183,7 +183,7 @@ def row(found: Verdict) -> str:
 def chosen(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[Mutant]:
     """Return the mutants that the options name, in the order of the table; those of one test stay together."""
     number, count = options.part
-    wanted = [m for m in mutants if (options.engine or not m.engine) and options.only in f"{m.kind} {m.file} {m.test}"]
+    wanted = [m for m in mutants if m.engine == options.engine and options.only in f"{m.kind} {m.file} {m.test}"]
     return [mutant for place, mutant in enumerate(sorted(wanted, key=lambda m: m.test)) if place % count == number - 1]
 
 
@@ -192,7 +192,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="nox -s mutants --", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--part", type=parts.part_of, default=(1, 1), metavar="K/N", help="the K-th of N parts")
     parser.add_argument("--only", default="", metavar="WORD", help="those with this in their kind, file or test")
-    parser.add_argument("--engine", action="store_true", help="those whose test needs Docker, too")
+    parser.add_argument("--engine", action="store_true", help="those whose test needs Docker, instead of the others")
     parser.add_argument("-n", type=int, choices=(1, 2), default=min(2, os.cpu_count() or 1), help="how many at a time")
     options = parser.parse_args()
 
@@ -204,7 +204,7 @@ def main() -> int:
         return 1
     if not (wanted := chosen(mutants, options)):
         print(
-            f"tests/mutants.toml has no entry with {options.only!r} in this part (--engine: those with Docker too)",
+            f"tests/mutants.toml has no entry with {options.only!r} in this part (--engine: those with Docker)",
             file=sys.stderr,
         )
         return 1
