@@ -61,6 +61,14 @@ def test_a_signal_reaches_python_which_ends_with_its_own_exit_code(built, kind, 
     assert f"ended by {how}" in output
 
 
+@pytest.mark.parametrize("kind", ["runtime", "dev"])
+def test_a_signal_reaches_what_a_shell_started(built, kind):
+    """The shell waits for its program: a signal that it alone gets reaches nobody."""
+    command = ("sh", "-c", 'trap : TERM; python -c "$0"; exit $?', CAREFUL)
+    taken, code, output = stopped(getattr(built, kind), *command, until="ready")
+    assert (taken < SECONDS, code) == (True, 40 + signal.SIGTERM), output
+
+
 def test_an_interrupt_is_pythons_own(built):
     _, code, output = stopped(built.runtime, "python", "-c", "import time; print('ready'); time.sleep(600)", until="ready",
                               how="SIGINT")  # fmt: skip

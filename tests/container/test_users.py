@@ -82,6 +82,13 @@ def test_a_home_of_someone_elses_in_tmp_is_not_taken(built):
         assert "No HOME for user 12345" in done.output
 
 
+def test_a_home_of_ones_own_in_tmp_is_taken_again_in_silence(built):
+    with running(built.runtime) as host:
+        for _ in range(2):
+            done = docker("exec", "--user", "12345:6789", host.backend.name, "python", "-c", "print(1)")
+            assert done.output == "1\n"
+
+
 @pytest.mark.parametrize("user", some(["1000:1000", "12345:0", "12345:6789"], "1000:1000", "12345:6789"))
 def test_a_locked_down_container_runs_the_project_and_the_kernel(built, user):
     options = (*LOCKED_DOWN, "--user", user)
