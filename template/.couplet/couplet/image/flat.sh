@@ -19,6 +19,6 @@ set -- "$1" "$2" -p 'ch D 0 755 0 0' -p 'ch/environment F 0 644 0 0 cat /flat/en
 # Where folders of the cluster can be mounted, as in images that Charliecloud makes.
 for number in 0 1 2 3 4 5 6 7 8 9; do set -- "$@" -p "mnt/$number D 0 755 0 0"; done
 
-# The same image gives the same bytes. Times stay, since compiled Python files name those of their sources. Devices are left
-# out: every cluster has its own, and a user cannot unpack them. gzip, since every kernel reads it; 9 takes three times as long.
-mksquashfs "$@" -mkfs-time 0 -noappend -no-xattrs -no-progress -quiet -Xcompression-level 6 -wildcards -e 'dev/*'
+# The same image gives the same bytes: the root of a mount is new, other times stay, since compiled Python files name them.
+# Devices are left out: users cannot unpack them. gzip, since every kernel reads it; 9 takes three times as long.
+mksquashfs "$@" -mkfs-time 0 -root-time 0 -noappend -no-xattrs -no-progress -quiet -Xcompression-level 6 -wildcards -e 'dev/*'
