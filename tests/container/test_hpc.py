@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import filecmp
 import json
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness import hpc
 from tests.harness.checks import NOTEBOOK
-from tests.harness.container import docker
+from tests.harness.container import derived, docker
 from tests.harness.hpc import Node
 from tests.harness.project import Done, Project
 
@@ -157,23 +157,40 @@ def test_make_hpc_says_how_it_is_run(scripted, made):
         assert f"    {line}python -m {scripted.package}\n" in readme
 
 
-def again(project: Project, *options: str) -> str:
-    """Write the file anew, from the same image; return its SHA-256."""
-    file, anew = project.path / "build/hpc/sea-ice.sqfs", project.path / "build/anew.hcl"
+def again(project: Project, images: str, bake: str) -> Path:
+    """Write the file anew, from the image of a name and with a setting of the target in bake.hcl; return it."""
+    file, setting = project.path / "build/hpc/sea-ice.sqfs", project.path / "build/setting.hcl"
     file.unlink()
     # in a file, since buildx forgets a `--set hpc.no-cache-filter=…`
-    anew.write_text('target "hpc" { no-cache-filter = ["squash"] }\n')
-    command = [".couplet/host/hpc.sh", "sea-ice", "python", "--file", str(anew), *options]
-    done = subprocess.run(command, cwd=project.path, env={**os.environ, "IMAGE": project.images}, capture_output=True, text=True)
+    setting.write_text(f'target "hpc" {{ {bake} }}\n')
+    command = [".couplet/host/hpc.sh", "sea-ice", "python", "--file", str(setting)]
+    done = subprocess.run(command, cwd=project.path, env={**os.environ, "IMAGE": images}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return file
+
+
+def listed(file: Path) -> set[str]:
+    """What is in it: a line each with kind, mode, owner, size, time and path."""
+    done = subprocess.run(["unsquashfs", "-llnumeric", file], check=True, capture_output=True, text=True)
+    return set(done.stdout.splitlines())
 
 
 def test_the_same_image_gives_the_same_file(scripted, node):
-    first = hashlib.sha256(node.file.read_bytes()).hexdigest()
-    assert again(scripted) == first
-    # the negative control
-    assert again(scripted, "--set", "hpc.args.VARIABLES=OTHER=1") != first
+    same = again(scripted, scripted.images, 'no-cache-filter = ["squash"]')
+    assert listed(same) ^ listed(node.file) == set() and filecmp.cmp(same, node.file, shallow=False)
+
+
+def test_an_image_of_another_time_gives_another_file(scripted, node):
+    """The negative control, and more: to the builder's cache such an image is the same, since it does not look at times."""
+    images = f"{scripted.images}-other"
+    with derived(scripted.runtime, "USER root\nRUN touch --date=@86400 /etc/motd") as name:
+        docker("tag", name, f"{images}:latest")
+        try:
+            other = again(scripted, images, f'contexts = {{ runtime = "docker-image://{images}:latest" }}')
+        finally:
+            docker("image", "rm", f"{images}:latest")
+    new = listed(other) - listed(node.file)
+    assert [line.split()[-3:] for line in new] == [["1970-01-02", "00:00", "squashfs-root/etc/motd"]], new
 
 
 def test_variables_reach_the_image_as_they_are(node, scripted):

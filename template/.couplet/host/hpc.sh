@@ -7,7 +7,8 @@ project=$1 command=$2
 shift 2
 # A line each: a line break in a value becomes a blank.
 variables=$(docker image inspect --format '{{range .Config.Env}}{{println (join (split . "\n") " ")}}{{end}}' "$IMAGE:latest")
-"${0%/*}/docker-build.sh" bake hpc --set "hpc.args.VARIABLES=$variables" "$@"
+id=$(docker image inspect --format '{{.Id}}' "$IMAGE:latest")
+"${0%/*}/docker-build.sh" bake hpc --set "hpc.args.VARIABLES=$variables" --set "hpc.args.ID=$id" "$@"
 tee build/hpc/README.md << END
 # $project.sqfs
 
