@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import checks, container, summary, victim
+from tests.harness import checks, container, summary, template, victim
 from tests.harness.locks import check, edit
-from tests.harness.project import Project
+from tests.harness.project import Done, Project
 from tests.harness.terminal import Session
 from tests.mirror import engine, images
 
@@ -136,20 +136,37 @@ def cache_of(second: victim.Victim) -> str:
     return dict(line.split("=") for line in shown.splitlines())["Build Cache"]
 
 
+MAKE_ROOM = """
+import shutil, sys
+from tests.mirror import engine
+host, data, more, least = sys.argv[1:]
+wanted = max(shutil.disk_usage(data).free + int(more), 0)
+try:
+    engine.make_room(engine.Engine(host, True, ""), print, wanted=wanted, least=int(least))
+except engine.EngineError as error:
+    sys.exit(str(error))
+"""
+
+
+def make_room(second: victim.Victim, more: int, least: int = 0) -> Done:
+    """What the harness does before it begins, on that engine's disk: `more` bytes than are free are wanted, `least` needed."""
+    program = ["env", f"PYTHONPATH={template.REPOSITORY}", sys.executable, "-c", MAKE_ROOM]
+    command = [*second.inside, *program, second.environment["DOCKER_HOST"], str(second.data), str(more), str(least)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return Done(done.returncode, done.stdout)
+
+
 def test_a_private_engine_whose_disk_is_short_gives_its_cache_up(second, cached):
-    """What the harness does before it begins; `wanted` and `least` stand for a disk that is fuller than this one."""
-    image, said = second.image(cached.runtime), []
-    on = engine.Engine(second.environment["DOCKER_HOST"], True, "")
-    engine.make_room(on, said.append, wanted=0)
-    assert said == [] and cache_of(second) != "0B"
-    free = shutil.disk_usage(engine.docker(on, "info", "--format", "{{.DockerRootDir}}").strip()).free
-    engine.make_room(on, said.append, wanted=free + (1 << 20), least=0)
+    """What it wants and needs stands for a disk that is fuller than this one."""
+    image = second.image(cached.runtime)
+    assert make_room(second, -1) == Done(0, "") and cache_of(second) != "0B"
+    done = make_room(second, 1 << 20)
+    assert done.code == 0 and "deleting build cache of the private engine" in done.output, done.output
     assert cache_of(second) != "0B", "no more than has to go"
-    engine.make_room(on, said.append, wanted=1 << 60, least=0)
-    assert "deleting build cache of the private engine" in said[0] and cache_of(second) == "0B"
+    assert make_room(second, 1 << 40).code == 0 and cache_of(second) == "0B"
     assert second.image(cached.runtime) == image
-    with pytest.raises(engine.EngineError, match=r"GB left.* are the least to begin with"):
-        engine.make_room(on, said.append, wanted=1 << 60, least=1 << 60)
+    done = make_room(second, 1 << 40, least=1 << 60)
+    assert done.code == 1 and re.search(r"GB left.* are the least to begin with", done.output), done.output
 
 
 # --- the engine is killed --------------------------------------------------------------------------
