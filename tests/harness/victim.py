@@ -31,7 +31,7 @@ from tests.mirror import store
 SECONDS = 60
 """How long the engine may take to answer."""
 RUN = Path("/run/couplet")
-TOOLS = ("ip", "iptables", "unshare", "nsenter", "mount", "mkfs.ext4")
+TOOLS = ("ip", "iptables", "unshare", "nsenter", "mount", "mkfs.ext4", "tune2fs")
 _ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive", "--preserve-env"]
 
 
@@ -71,6 +71,13 @@ class Victim:
     def room(self) -> None:
         """Give the disk its size back."""
         self.order("room")
+
+    def reserve(self, blocks: int) -> None:
+        """Keep this many blocks of the disk for root, as most disks do."""
+        # from outside: in there, /proc shows another world's processes, and tune2fs does not find out what is mounted
+        number = subprocess.run([*self.inside, "stat", "--format=%Ld", self.data], check=True, capture_output=True, text=True)
+        tune = [*_ROOT, "tune2fs", "-r", str(blocks), f"/dev/loop{number.stdout.strip()}"]
+        subprocess.run(tune, check=True, capture_output=True)
 
     def order(self, line: str) -> None:
         """Have the keeper do something. Raises AssertionError with what it said instead of ok."""

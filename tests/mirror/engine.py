@@ -143,10 +143,8 @@ def make_room(engine: Engine, progress: Progress, wanted: int = ROOM, least: int
             docker(engine, "image", "prune", "--force")
             # of runs that were broken off, with their names
             docker(engine, "image", "prune", "--force", "--all", "--filter", LABEL, "--filter", "until=6h")
-            if shutil.disk_usage(data).free >= wanted:
-                return
             disk = os.statvfs(data)
-            # The builder counts what is reserved for root as free, and deletes all where it thinks that there is enough.
+            # the builder counts what is reserved for root as free
             free = wanted + (disk.f_bfree - disk.f_bavail) * disk.f_frsize
             # an older client has no such option, and deletes all
             some = ("--min-free-space", str(free)) if "--min-free-space" in docker(engine, "builder", "prune", "--help") else ()
