@@ -38,8 +38,11 @@ def test_the_labels_say_what_it_is(built):
 @pytest.mark.one_variant
 def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
     project = copy_of(built)
+    # one after the other: what the cache loses meanwhile, for room, is made anew with other times
+    project.make("build")
+    found = [config(project.runtime)]
+    assert found[0]["Config"]["Labels"]["org.opencontainers.image.revision"] == ""
     template.git(project.path, "init", "--quiet")
-    found = []
     for number in (1, 2):
         template.git(project.path, "add", "--all")
         template.git(project.path, "commit", "--quiet", "--allow-empty", "--message", str(number))
@@ -48,7 +51,8 @@ def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
         found.append(config(project.runtime))
         head = template.git(project.path, "rev-parse", "HEAD").strip()
         assert found[-1]["Config"]["Labels"]["org.opencontainers.image.revision"] == head
-    assert found[0]["RootFS"]["Layers"] == found[1]["RootFS"]["Layers"] == config(built.runtime)["RootFS"]["Layers"]
+    first, *others = (image["RootFS"]["Layers"] for image in found)
+    assert others == [first, first]
     # the negative controls: what is not committed says so, code that git does not know too; and without a git there is nothing to say
     (project.path / "notes.txt").write_text("No part of the image.\n")
     project.make("build")
@@ -59,7 +63,6 @@ def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
         project.make("build")
         assert config(project.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == f"{head}-dirty"
         template.git(project.path, "clean", "--quiet", "--force", "--", "src")
-    assert config(built.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == ""
     docker("image", "rm", "--force", project.runtime)
 
 

@@ -8,6 +8,9 @@ shift 2
 # A line each: a line break in a value becomes a blank.
 variables=$(docker image inspect --format '{{range .Config.Env}}{{println (join (split . "\n") " ")}}{{end}}' "$IMAGE:latest")
 id=$(docker image inspect --format '{{.Id}}' "$IMAGE:latest")
+# Docker's own builder has that image; it has the context's name.
+BUILDX_BUILDER=$(docker context show)
+export BUILDX_BUILDER IMAGE
 "${0%/*}/docker-build.sh" bake hpc --set "hpc.args.VARIABLES=$variables" --set "hpc.args.ID=$id" "$@"
 tee build/hpc/README.md << END
 # $project.sqfs
