@@ -25,7 +25,7 @@ from tests.answers.test_answers import free_text
 from tests.harness import parsers, summary, template, update
 from tests.harness.product import ANSWERS_FILE, Answers, File, Product, Refused
 
-EXAMPLES = 300
+EXAMPLES = 150
 """Of each question. CI draws the same ones every time."""
 PIECES = [
     *"'\"`\\#$%&*!|>-:;,?@~^=+/()[]{}<>. \t\n\r\0",

@@ -296,14 +296,15 @@ from {package}.web import create_app
 app = create_app()
 @app.get("/slow")
 def slow():
-    time.sleep(3)
+    print("at work", flush=True)
+    time.sleep(4)
     return "finished"
 """
 
 
 @contextlib.contextmanager
 def slow_app(project: Project) -> Iterator[str]:
-    """The image with one page more, which takes three seconds; everything else, gunicorn's settings too, as it is."""
+    """The image with one page more, which takes four seconds; everything else, gunicorn's settings too, as it is."""
     lines = "".join(
         f"RUN echo '{line}' >> /opt/app/src/{project.package}/slow.py\n"
         for line in SLOW.format(package=project.package).splitlines()
@@ -318,7 +319,7 @@ def stopped_while_it_answers(project: Project, *more: str) -> tuple[object, int]
     with slow_app(project) as image, serving(image, port=8000, command=command) as (name, address):
         connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
         connection.request("GET", "/slow")
-        time.sleep(0.5)
+        wait(lambda: "at work" in docker("logs", name).output, "the request at work")
         docker("stop", name)
         try:
             got = connection.getresponse().read().decode()

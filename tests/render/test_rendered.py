@@ -14,7 +14,6 @@ from tests.harness import parsers, template
 from tests.harness.project import Project
 from tests.harness.variants import Variant
 
-SHELL = ("entrypoint.sh", "postBuild", ".couplet/**/*.sh")
 TARGETS = [
     "help",
     "build",
@@ -96,20 +95,6 @@ def test_hostile_answers_arrive_as_they_were_given(rendered, variant):
 
 def test_there_are_no_locks_to_collide_with_at_an_update(rendered, variant):
     assert not [name for name in rendered(variant).locks() if name != "pyproject.toml"]
-
-
-def test_the_shell_files_are_sound(rendered, variant):
-    files = [str(file) for pattern in SHELL for file in sorted(rendered(variant).path.glob(pattern))]
-    assert len(files) > 8
-    done = subprocess.run(["shellcheck", "--external-sources", "--exclude=SC1090,SC1091", *files], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-
-
-def test_the_python_files_are_sound(rendered, variant):
-    """By the rules that the project itself is given, which say nothing of the template's own files."""
-    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
-        done = subprocess.run([*command, "--no-cache"], cwd=rendered(variant).path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
 
 
 def test_every_target_is_there(rendered, variant):
