@@ -48,7 +48,8 @@ def serving(
     image: str, *options: str, port: int, command: tuple[str, ...] = (), healthy: bool = True
 ) -> Iterator[tuple[str, str]]:
     """A container of an app, its port published on this machine: (container, address). Waits until it is healthy."""
-    quick = ("--health-interval", "500ms")
+    # not often for longer than that: with many checks the app itself is slow
+    quick = ("--health-start-interval", "500ms")
     with running(image, *quick, "--publish", f"127.0.0.1::{port}", *options, command=command) as host:
         name = host.backend.name
         if healthy:
@@ -61,7 +62,7 @@ def health(name: str, until: str = "healthy", seconds: float = 60) -> str:
     deadline, status = time.monotonic() + seconds, ""
     while status != until and time.monotonic() < deadline:
         status = docker("inspect", "--format", "{{.State.Health.Status}}", name).stdout.strip()
-        time.sleep(0.2)
+        time.sleep(0.5)
     return status
 
 
@@ -183,7 +184,7 @@ print(*{os.stat(f'/proc/{pid}').st_uid for pid in os.listdir('/proc') if pid.isd
 
 def test_it_is_unhealthy_when_it_hangs_and_healthy_again_when_it_goes_on(flask):
     """One app for all: who asks is the same program. What it says of an app that hangs: tests/image/test_health.py."""
-    options = ("--health-start-period", "1s", "--health-retries", "2")
+    options = ("--health-interval", "500ms", "--health-retries", "2")
     with serving(flask.runtime, *options, port=8000) as (name, _):
         # everything but the first process: the app is there, its port listens, and nothing answers
         docker("exec", name, "/bin/dash", "-c", "kill -STOP -1")
@@ -320,7 +321,7 @@ def stopped_while_it_answers(project: Project, *more: str) -> tuple[object, int]
         connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
         connection.request("GET", "/slow")
         wait(lambda: "at work" in docker("logs", name).output, "the request at work")
-        docker("stop", name)
+        docker("stop", "--timeout=60", name)
         try:
             got = connection.getresponse().read().decode()
         except (OSError, http.client.HTTPException) as error:
