@@ -41,6 +41,7 @@ def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
     # one after the other: what the cache loses meanwhile, for room, is made anew with other times
     project.make("build")
     found = [config(project.runtime)]
+    # without a git there is nothing to say
     assert found[0]["Config"]["Labels"]["org.opencontainers.image.revision"] == ""
     template.git(project.path, "init", "--quiet")
     for number in (1, 2):
@@ -53,7 +54,7 @@ def test_the_revision_is_the_commits_and_costs_no_layer(built, copy_of):
         assert found[-1]["Config"]["Labels"]["org.opencontainers.image.revision"] == head
     first, *others = (image["RootFS"]["Layers"] for image in found)
     assert others == [first, first]
-    # the negative controls: what is not committed says so, code that git does not know too; and without a git there is nothing to say
+    # the negative controls: what is not committed says so, code that git does not know too
     (project.path / "notes.txt").write_text("No part of the image.\n")
     project.make("build")
     assert config(project.runtime)["Config"]["Labels"]["org.opencontainers.image.revision"] == head
